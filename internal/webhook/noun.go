@@ -1,0 +1,105 @@
+package webhook
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Tenant is one workspace of a SaaS company and the isolation boundary.
+type Tenant struct {
+	ID        TenantID `gorm:"type:uuid;primaryKey"`
+	UID       string   `gorm:"serializer:zeronull"` // the operator's own name for it; "" = none
+	Name      string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time // set: every one of its keys is refused
+}
+
+// APIKey is a tenant's credential. The key itself is shown once and only its digest is kept.
+type APIKey struct {
+	TenantID   TenantID `gorm:"type:uuid;primaryKey"`
+	ID         APIKeyID `gorm:"type:uuid;primaryKey"`
+	UID        string   `gorm:"serializer:zeronull"`
+	Name       string
+	Hint       string   // the recognisable beginning of the key, for lists
+	Digest     []byte   // SHA-256 of the key
+	Scopes     []string `gorm:"serializer:textarray"`
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time // nil = never; in the past = refused
+	LastUsedAt *time.Time // to the minute
+}
+
+// Application is one of a tenant's customers.
+type Application struct {
+	TenantID     TenantID      `gorm:"type:uuid;primaryKey"`
+	ID           ApplicationID `gorm:"type:uuid;primaryKey"`
+	UID          string        `gorm:"serializer:zeronull"`
+	Name         string
+	ThrottleRate int               `gorm:"serializer:zeronull"` // messages per second; 0 = none
+	Metadata     map[string]string `gorm:"serializer:json"`
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	DeletedAt    *time.Time
+}
+
+// Endpoint is a URL that an application wants called.
+type Endpoint struct {
+	TenantID      TenantID      `gorm:"type:uuid;primaryKey"`
+	ID            EndpointID    `gorm:"type:uuid;primaryKey"`
+	ApplicationID ApplicationID `gorm:"type:uuid;column:app_id"`
+	UID           string        `gorm:"serializer:zeronull"`
+	URL           string        // without userinfo, which is moved into a sealed Authorization header
+	Description   string
+	Disabled      bool
+	EventTypes    []string          `gorm:"serializer:textarray"` // nil = every event type
+	Channels      []string          `gorm:"serializer:textarray"` // nil = whatever the message's channels
+	ThrottleRate  int               `gorm:"serializer:zeronull"`  // messages per second; 0 = none
+	Metadata      map[string]string `gorm:"serializer:json"`
+	Version       int
+	Headers       []byte // custom headers, sealed JSON object name → value; nil = none
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	DeletedAt     *time.Time
+}
+
+// EndpointSecret is one signing key of an endpoint. The current one has no expiry; those it replaced
+// go on signing until theirs.
+type EndpointSecret struct {
+	TenantID   TenantID   `gorm:"type:uuid;primaryKey"`
+	EndpointID EndpointID `gorm:"type:uuid;primaryKey"`
+	ID         SecretID   `gorm:"type:uuid;primaryKey"`
+	Sealed     []byte     // the key's text (whsec_… or whsk_…), sealed
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+}
+
+// EventType is a named, documented kind of message.
+type EventType struct {
+	TenantID     TenantID `gorm:"type:uuid;primaryKey"`
+	Name         string   `gorm:"primaryKey"`
+	Description  string
+	Archived     bool
+	Deprecated   bool
+	Schemas      json.RawMessage `gorm:"serializer:rawjson"` // version → JSON Schema; nil = none
+	GroupName    string          `gorm:"serializer:zeronull"`
+	FeatureFlags []string        `gorm:"serializer:textarray"`
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+}
+
+// Message is what a tenant posted, once. Its payload is opaque: stored, signed and sent as the same
+// bytes.
+type Message struct {
+	TenantID      TenantID
+	ApplicationID ApplicationID
+	ID            MessageID
+	EventType     string
+	EventID       string // the tenant's own id, unique per application; "" = none
+	Channels      []string
+	Tags          []string
+	Payload       []byte    // nil once expired or expunged
+	ExpiresAt     time.Time // when the payload goes
+}
+
+// CreatedAt is when the message was accepted.
+func (m Message) CreatedAt() time.Time { return m.ID.Time() }
