@@ -1,0 +1,421 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// Accept is one message on its way in.
+type Accept struct {
+	Message     webhook.Message // ID minted by the caller; ApplicationID is filled by the store
+	Application string          // id or uid
+	Idempotency *Idempotency    // nil = none
+}
+
+// Idempotency is what makes a repeated publish the same publish.
+type Idempotency struct {
+	Key       [32]byte // hash of principal, route and the caller's key
+	BodyHash  [32]byte
+	CheckBody bool // refuse the key with another body, instead of answering as the first time
+}
+
+// Accepted is what became of an Accept.
+type Accepted struct {
+	Message    webhook.Message // as stored; the first one's, if Replayed
+	Replayed   bool            // an earlier publish with the same key had been accepted
+	Deliveries []webhook.Delivery
+	Err        error // refused: nothing of it was written
+}
+
+// Release says how the deliveries of a batch leave the accept transaction.
+type Release struct {
+	Released bool          // handed out at once; else parked, because the window is full
+	Lease    time.Duration // of those handed out
+}
+
+// maxAcceptRounds bounds how often a publish is tried again because the row it lost to vanished.
+const maxAcceptRounds = 3
+
+// Accept writes messages and one row per owed delivery in one transaction per batch. When it returns,
+// what has no Err is on disk. It answers in order, one Accepted per Accept.
+//
+// A message that breaks a constraint fails alone: the batch is split until it is by itself. A batch
+// whose commit got no answer fails whole, as unavailable, and is never tried again here, because it
+// may have happened.
+func (s *Store) Accept(ctx context.Context, batch []Accept, r Release) []Accepted {
+	out := make([]Accepted, len(batch))
+	for _, round := range distinct(batch) {
+		s.acceptRound(ctx, batch, round, r, out, maxAcceptRounds)
+	}
+	return out
+}
+
+// distinct splits a batch so that no round holds the same idempotency key or event id twice: the
+// second one must find the first one committed, as it would from another process.
+func distinct(batch []Accept) (rounds [][]int) {
+	type name struct {
+		tenant webhook.TenantID
+		text   string
+	}
+	seen := make(map[name]int)
+	for i, a := range batch {
+		round := 0
+		var names []name
+		if a.Idempotency != nil {
+			names = append(names, name{a.Message.TenantID, "k" + string(a.Idempotency.Key[:])})
+		}
+		if a.Message.EventID != "" {
+			names = append(names, name{a.Message.TenantID, "e" + a.Application + "\x00" + a.Message.EventID})
+		}
+		for _, n := range names {
+			round = max(round, seen[n])
+		}
+		for _, n := range names {
+			seen[n] = round + 1
+		}
+		for len(rounds) <= round {
+			rounds = append(rounds, nil)
+		}
+		rounds[round] = append(rounds[round], i)
+	}
+	return rounds
+}
+
+func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted, tries int) {
+	if len(round) == 0 {
+		return
+	}
+	err := s.acceptStatement(ctx, batch, round, r, out)
+	switch {
+	case err == nil:
+	case isBadRow(err) && len(round) > 1:
+		half := len(round) / 2
+		s.acceptRound(ctx, batch, round[:half], r, out, tries)
+		s.acceptRound(ctx, batch, round[half:], r, out, tries)
+		return
+	case isUnique(err): // a concurrent publish committed the same key or event id first
+	case isRolledBack(err) && tries > 0:
+		s.acceptRound(ctx, batch, round, r, out, tries-1)
+		return
+	default:
+		for _, i := range round {
+			out[i] = Accepted{Err: webhook.Unavailable(err, "The message could not be stored; try again")}
+		}
+		return
+	}
+	var lost []int
+	for _, i := range round {
+		if out[i].Message.ID.IsZero() && out[i].Err == nil {
+			lost = append(lost, i)
+		}
+	}
+	if again := s.resolveLost(ctx, batch, lost, out); len(again) > 0 {
+		if tries > 0 {
+			s.acceptRound(ctx, batch, again, r, out, tries-1)
+			return
+		}
+		for _, i := range again {
+			out[i] = Accepted{Err: webhook.Unavailable(errors.New("accept kept losing"), "The message could not be stored; try again")}
+		}
+	}
+}
+
+// acceptSQL writes a batch in one statement, hence in one transaction and one round trip. Messages
+// whose application is missing, or whose key or event id is already taken, are left out of it and are
+// looked at afterwards; one that loses against a transaction that has not ended yet waits for it at
+// the unique index. Keys are inserted in order, else two batches could wait for each other.
+const acceptSQL = `
+WITH t AS MATERIALIZED (
+	SELECT * FROM (
+		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
+			u.payload, u.expires_at, u.key, u.body_hash,
+			COALESCE(
+				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
+				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
+			) AS app_id
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
+			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[])
+			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash)
+	) f
+	WHERE app_id IS NOT NULL
+	AND (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
+	AND (event_id IS NULL OR NOT EXISTS (
+		SELECT FROM event_id e WHERE e.tenant_id = f.tenant_id AND e.app_id = f.app_id AND e.event_id = f.event_id))
+), k AS (
+	INSERT INTO idempotency (tenant_id, key, body_hash, message_id, app_id)
+	SELECT tenant_id, key, body_hash, id, app_id FROM t WHERE key IS NOT NULL ORDER BY tenant_id, key
+), ev AS (
+	INSERT INTO event_id (tenant_id, app_id, event_id, message_id)
+	SELECT tenant_id, app_id, event_id, id FROM t WHERE event_id IS NOT NULL ORDER BY tenant_id, app_id, event_id
+), m AS (
+	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, expires_at)
+	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, expires_at FROM t
+), d AS (
+	INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, feed, state, due_at)
+	SELECT t.tenant_id, t.id, e.id, 0, CASE WHEN $13 THEN 1 ELSE 0 END, CASE WHEN $13 THEN 1 ELSE 3 END,
+		CASE WHEN $13 THEN now() + make_interval(secs => $14) END
+	FROM t CROSS JOIN LATERAL (
+		SELECT e.id FROM endpoint e
+		WHERE e.tenant_id = t.tenant_id AND e.app_id = t.app_id AND e.deleted_at IS NULL AND NOT e.disabled
+		AND (e.event_types IS NULL OR t.event_type = ANY (e.event_types))
+		AND (e.channels IS NULL OR e.channels && t.channels)
+		OFFSET 0
+	) e
+	RETURNING tenant_id, message_id, endpoint_id
+), w AS (
+	INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
+	SELECT DISTINCT d.tenant_id, d.endpoint_id, now() FROM d
+	WHERE NOT $13 AND NOT EXISTS (
+		SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id AND NOT w.resting)
+	ORDER BY d.tenant_id, d.endpoint_id
+	ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting = false
+)
+SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
+
+func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted) error {
+	n := len(round)
+	tenants, ids := make([][16]byte, n), make([][16]byte, n)
+	apps, appUIDs := make([]*[16]byte, n), make([]*string, n)
+	types, eventIDs := make([]string, n), make([]*string, n)
+	channels, tags := make([]*string, n), make([]*string, n)
+	payloads, expiries := make([][]byte, n), make([]time.Time, n)
+	keys, bodies := make([][]byte, n), make([][]byte, n)
+	at := make(map[webhook.MessageID]int, n)
+	for j, i := range round {
+		a := &batch[i]
+		m := &a.Message
+		at[m.ID] = i
+		tenants[j], ids[j] = m.TenantID, m.ID
+		if id, err := webhook.ParseID[webhook.ApplicationID](a.Application); err == nil {
+			apps[j] = (*[16]byte)(&id)
+		} else {
+			appUIDs[j] = &a.Application
+		}
+		types[j], eventIDs[j] = m.EventType, optional(m.EventID)
+		channels[j], tags[j] = arrayLiteral(m.Channels), arrayLiteral(m.Tags)
+		payloads[j], expiries[j] = m.Payload, m.ExpiresAt
+		if a.Idempotency != nil {
+			keys[j], bodies[j] = a.Idempotency.Key[:], a.Idempotency.BodyHash[:]
+		}
+	}
+	failpoint.Hit(failpoint.APIBeforeCommit)
+	rows, err := s.pool.Query(ctx, acceptSQL, tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
+		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds())
+	if err != nil {
+		return fmt.Errorf("accept %d messages: %w", n, err)
+	}
+	feed := int16(0)
+	if r.Released {
+		feed = 1
+	}
+	var (
+		id       webhook.MessageID
+		app      webhook.ApplicationID
+		endpoint *[16]byte
+		written  []Accepted
+		where    = make(map[webhook.MessageID]int, n)
+	)
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), (*[16]byte)(&app), &endpoint}, func() error {
+		w, ok := where[id]
+		if !ok {
+			w = len(written)
+			where[id] = w
+			m := batch[at[id]].Message
+			m.ApplicationID = app
+			written = append(written, Accepted{Message: m})
+		}
+		if endpoint != nil {
+			written[w].Deliveries = append(written[w].Deliveries, webhook.Delivery{
+				DeliveryKey: webhook.DeliveryKey{
+					Tenant: written[w].Message.TenantID, Message: id, Endpoint: *endpoint, Trigger: webhook.TriggerScheduled,
+				},
+				Fence: webhook.Fence{Feed: feed},
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("accept %d messages: %w", n, err)
+	}
+	failpoint.Hit(failpoint.APIAfterCommit)
+	for _, w := range written {
+		out[at[w.Message.ID]] = w
+	}
+	return nil
+}
+
+// lostSQL says for each publish that wrote nothing what it lost to.
+const lostSQL = `
+SELECT u.ord - 1, f.app_id, k.message_id, k.app_id, k.body_hash, k.created_at < now() - make_interval(secs => $7),
+	EXISTS (SELECT FROM event_id e WHERE e.tenant_id = u.tenant_id AND e.app_id = f.app_id AND e.event_id = u.event_id)
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[]) WITH ORDINALITY
+	AS u(tenant_id, app_id, app_uid, key, event_id, ord)
+CROSS JOIN LATERAL (SELECT COALESCE(
+	(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
+	(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
+) AS app_id) f
+LEFT JOIN LATERAL (SELECT * FROM idempotency i WHERE i.tenant_id = u.tenant_id AND i.key = u.key OFFSET 0) k ON true
+ORDER BY u.ord LIMIT $6`
+
+// resolveLost answers those that wrote nothing and returns those that should try again, because what
+// they lost to is gone or has outlived its time.
+func (s *Store) resolveLost(ctx context.Context, batch []Accept, lost []int, out []Accepted) (again []int) {
+	if len(lost) == 0 {
+		return nil
+	}
+	n := len(lost)
+	tenants, apps, appUIDs := make([][16]byte, n), make([]*[16]byte, n), make([]*string, n)
+	keys, eventIDs := make([][]byte, n), make([]*string, n)
+	for j, i := range lost {
+		a := &batch[i]
+		tenants[j] = a.Message.TenantID
+		if id, err := webhook.ParseID[webhook.ApplicationID](a.Application); err == nil {
+			apps[j] = (*[16]byte)(&id)
+		} else {
+			appUIDs[j] = &a.Application
+		}
+		if a.Idempotency != nil {
+			keys[j] = a.Idempotency.Key[:]
+		}
+		eventIDs[j] = optional(a.Message.EventID)
+	}
+	fail := func(err error) {
+		for _, i := range lost {
+			out[i] = Accepted{Err: webhook.Unavailable(err, "The message could not be stored; try again")}
+		}
+	}
+	rows, err := s.pool.Query(ctx, lostSQL, tenants, apps, appUIDs, keys, eventIDs, n, webhook.IdempotencyRetention.Seconds())
+	if err != nil {
+		fail(err)
+		return nil
+	}
+	type finding struct {
+		Ord             int64
+		App             *[16]byte
+		Message, KeyApp *[16]byte
+		BodyHash        []byte
+		Expired         *bool
+		EventTaken      bool
+	}
+	findings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[finding])
+	if err != nil {
+		fail(err)
+		return nil
+	}
+	for _, f := range findings {
+		i := lost[f.Ord]
+		a := &batch[i]
+		switch {
+		case f.BodyHash != nil && *f.Expired:
+			if err := s.forgetKey(ctx, a.Message.TenantID, a.Idempotency.Key); err != nil {
+				out[i] = Accepted{Err: webhook.Unavailable(err, "The message could not be stored; try again")}
+				continue
+			}
+			again = append(again, i)
+		case f.BodyHash != nil && a.Idempotency.CheckBody && !bytes.Equal(f.BodyHash, a.Idempotency.BodyHash[:]):
+			out[i] = Accepted{Err: errKeyReused}
+		case f.BodyHash != nil && (f.Message == nil || f.KeyApp == nil):
+			out[i] = Accepted{Err: errKeyReused}
+		case f.BodyHash != nil:
+			out[i] = s.replay(ctx, a.Message.TenantID, *f.KeyApp, *f.Message)
+		case f.App == nil:
+			out[i] = Accepted{Err: webhook.ErrNotFound}
+		case f.EventTaken:
+			out[i] = Accepted{Err: webhook.Conflict("conflict", "A message with this eventId exists in the application")}
+		default:
+			again = append(again, i)
+		}
+	}
+	return again
+}
+
+// errKeyReused says that an idempotency key came back with another request.
+var errKeyReused error = &webhook.Error{
+	Kind: webhook.KindInvalid, Code: "idempotency_key_reused",
+	Detail: "This idempotency key was used for another request in the last 12 hours",
+}
+
+func (s *Store) forgetKey(ctx context.Context, tenant webhook.TenantID, key [32]byte) error {
+	_, err := s.pool.Exec(ctx, `DELETE FROM idempotency WHERE tenant_id = $1 AND key = $2
+		AND created_at < now() - make_interval(secs => $3)`,
+		tenant.UUID(), key[:], webhook.IdempotencyRetention.Seconds())
+	return err
+}
+
+// replay answers a repeated publish with the message of the first.
+func (s *Store) replay(ctx context.Context, tenant webhook.TenantID, app webhook.ApplicationID, id webhook.MessageID) Accepted {
+	m := webhook.Message{TenantID: tenant, ApplicationID: app, ID: id}
+	var eventID *string
+	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, expires_at FROM message
+		WHERE tenant_id = $1 AND app_id = $2 AND id = $3`, tenant.UUID(), app.UUID(), id.UUID()).
+		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &m.ExpiresAt)
+	if err != nil {
+		return Accepted{Err: webhook.Unavailable(err, "The first response could not be read; try again")}
+	}
+	if eventID != nil {
+		m.EventID = *eventID
+	}
+	return Accepted{Message: m, Replayed: true}
+}
+
+// isBadRow reports that Postgres refused a value or a constraint: the fault of one row, so the others
+// can be saved by leaving it out.
+func isBadRow(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23"))
+}
+
+func isUnique(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
+// isRolledBack reports that Postgres itself says nothing was written and that the same may succeed: a
+// deadlock or a serialisation failure.
+func isRolledBack(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "40") && pg.Code != "40003"
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// arrayLiteral writes a text[] as Postgres reads it; arrays of arrays must be rectangular there, so a
+// column of them travels as text.
+func arrayLiteral(items []string) *string {
+	if items == nil {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, item := range items {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		for j := range len(item) {
+			if item[j] == '"' || item[j] == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(item[j])
+		}
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	text := b.String()
+	return &text
+}

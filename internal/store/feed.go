@@ -1,0 +1,250 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// Fed is a delivery the feeder released.
+type Fed struct {
+	webhook.Delivery
+	Lost   int16 // leases that ended without a word since its last attempt
+	WasDue bool  // its own time had come, be it a retry or the end of a lease; else its endpoint was woken
+}
+
+// dueSQL releases what is due. It is one index scan for retries, for leases that ended (crashed
+// workers, lost queues) and for whatever comes to have a time. Rows that somebody is changing are left
+// for the next scan. Two feeders at once are harmless: a row is released by one of them.
+const dueSQL = `
+WITH due AS MATERIALIZED (
+	SELECT ctid, state FROM delivery WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
+	state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
+WHERE ctid = ANY (ARRAY (SELECT ctid FROM due))
+RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, true`
+
+// FeedDue releases at most limit deliveries whose time has come.
+func (s *Store) FeedDue(ctx context.Context, limit int, lease time.Duration) ([]Fed, error) {
+	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("feed due deliveries: %w", err)
+	}
+	fed, err := collectFed(rows)
+	if err != nil {
+		return nil, fmt.Errorf("feed due deliveries: %w", err)
+	}
+	return fed, nil
+}
+
+const (
+	wakesSQL = `SELECT tenant_id, endpoint_id, resting FROM endpoint_wake WHERE due_at <= now() ORDER BY due_at LIMIT $1`
+
+	parkedSQL = `
+UPDATE delivery SET state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $4)
+WHERE ctid = ANY (ARRAY (
+	SELECT d.ctid FROM unnest($1::uuid[], $2::uuid[]) AS w(tenant_id, endpoint_id)
+	CROSS JOIN LATERAL (
+		SELECT d.ctid FROM delivery d
+		WHERE d.tenant_id = w.tenant_id AND d.endpoint_id = w.endpoint_id AND d.state = 3
+		ORDER BY d.message_id LIMIT $3 FOR UPDATE
+	) d
+)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
+
+	// The wakes served go behind those that were not, so that endpoints take turns.
+	rotateSQL = `UPDATE endpoint_wake w SET due_at = now(), resting = false FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
+
+	restSQL = `UPDATE endpoint_wake w SET due_at = now() + make_interval(secs => $3), resting = true
+FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
+
+	removeSQL = `DELETE FROM endpoint_wake w USING unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting AND w.due_at <= now()`
+)
+
+// wakes is a list of endpoints as the arrays that SQL takes.
+type wakes struct{ tenants, endpoints [][16]byte }
+
+func (w *wakes) add(k endpointKey) {
+	w.tenants, w.endpoints = append(w.tenants, k.tenant), append(w.endpoints, k.endpoint)
+}
+
+// FeedWakes releases parked deliveries of at most endpoints endpoints whose wake is due, at most
+// perEndpoint of each, oldest first.
+//
+// A wake whose parked rows are all released rests for longer than a statement may take. Until then
+// whoever parks and saw it awake has committed, so that the next look sees their rows; whoever parks
+// and sees it resting wakes it, and waits for us if we are just removing it. So no parked row is
+// forgotten, and a busy endpoint's wake is not a lock that every accept and the feeder fight for.
+func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease time.Duration) ([]Fed, error) {
+	fail := func(err error) ([]Fed, error) { return nil, fmt.Errorf("feed woken endpoints: %w", err) }
+	type wake struct {
+		Tenant, Endpoint [16]byte
+		Resting          bool
+	}
+	rows, err := s.pool.Query(ctx, wakesSQL, endpoints)
+	if err != nil {
+		return fail(err)
+	}
+	due, err := pgx.CollectRows(rows, pgx.RowToStructByPos[wake])
+	if err != nil {
+		return fail(err)
+	}
+	if len(due) == 0 {
+		return nil, nil
+	}
+	var all wakes
+	for _, w := range due {
+		all.add(endpointKey{w.Tenant, w.Endpoint})
+	}
+	rows, err = s.pool.Query(ctx, parkedSQL, all.tenants, all.endpoints, perEndpoint, lease.Seconds())
+	if err != nil {
+		return fail(err)
+	}
+	fed, err := collectFed(rows)
+	if err != nil {
+		return fail(err)
+	}
+	released := make(map[endpointKey]int, len(due))
+	for _, f := range fed {
+		released[endpointKey{f.Tenant, f.Endpoint}]++
+	}
+	var rotate, rest, remove wakes
+	for _, w := range due {
+		k := endpointKey{w.Tenant, w.Endpoint}
+		switch n := released[k]; {
+		case n >= perEndpoint:
+			rotate.add(k)
+		case n == 0 && w.Resting:
+			remove.add(k)
+		default:
+			rest.add(k)
+		}
+	}
+	var b pgx.Batch
+	if len(rotate.tenants) > 0 {
+		b.Queue(rotateSQL, rotate.tenants, rotate.endpoints)
+	}
+	if len(rest.tenants) > 0 {
+		b.Queue(restSQL, rest.tenants, rest.endpoints, s.wakeRest.Seconds())
+	}
+	if len(remove.tenants) > 0 {
+		b.Queue(removeSQL, remove.tenants, remove.endpoints)
+	}
+	// What was released is released: it goes to the queue whether or not the wakes were put away.
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		s.log.Warn("wakes could not be put away; they will be looked at again", "error", err)
+	}
+	return fed, nil
+}
+
+// Park puts released deliveries that could not be handed to the queue back among the parked, so that
+// they go as soon as there is room instead of when their lease ends.
+func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery) error {
+	c := columns(deliveries)
+	_, err := s.pool.Exec(ctx, `
+WITH p AS (
+	UPDATE delivery SET state = 3, due_at = NULL
+	WHERE ctid = ANY (ARRAY (
+		SELECT d.ctid FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
+			AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed)
+		CROSS JOIN LATERAL (
+			SELECT d.ctid FROM delivery d
+			WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.trigger = t.trigger
+			AND d.attempt = t.attempt AND d.feed = t.feed AND d.state = 1
+			FOR UPDATE OFFSET 0
+		) d
+	)) RETURNING tenant_id, endpoint_id
+)
+INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
+SELECT DISTINCT p.tenant_id, p.endpoint_id, now() FROM p
+WHERE NOT EXISTS (
+	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND NOT w.resting)
+ORDER BY p.tenant_id, p.endpoint_id
+ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting = false`,
+		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds)
+	if err != nil {
+		return fmt.Errorf("park %d deliveries: %w", len(deliveries), err)
+	}
+	return nil
+}
+
+// RecallReleased makes everything that was handed to the queue due at once, because the queue lost it,
+// and returns how much that is. Leases that end this way say nothing about the delivery.
+func (s *Store) RecallReleased(ctx context.Context) (int, error) {
+	tag, err := s.pool.Exec(ctx, `UPDATE delivery SET due_at = now(), lost = lost - 1 WHERE due_at > now() AND state = 1`)
+	if err != nil {
+		return 0, fmt.Errorf("recall released deliveries: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// SweepWakes recreates the wakes of endpoints that have parked deliveries but no wake, and returns how
+// many there were; it should be none. It skips from endpoint to endpoint through the index, so that
+// its cost does not grow with what is parked.
+func (s *Store) SweepWakes(ctx context.Context) (int, error) {
+	tag, err := s.pool.Exec(ctx, `
+WITH RECURSIVE parked AS (
+	(SELECT tenant_id, endpoint_id FROM delivery WHERE state = 3 ORDER BY tenant_id, endpoint_id LIMIT 1)
+	UNION ALL
+	SELECT n.tenant_id, n.endpoint_id FROM parked p CROSS JOIN LATERAL (
+		SELECT d.tenant_id, d.endpoint_id FROM delivery d
+		WHERE d.state = 3 AND (d.tenant_id, d.endpoint_id) > (p.tenant_id, p.endpoint_id)
+		ORDER BY d.tenant_id, d.endpoint_id LIMIT 1
+	) n
+)
+INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
+SELECT p.tenant_id, p.endpoint_id, now() FROM parked p
+WHERE NOT EXISTS (SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id)
+ORDER BY 1, 2 ON CONFLICT DO NOTHING`)
+	if err != nil {
+		return 0, fmt.Errorf("sweep wakes: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// Sentinel is the last value the queue's sentinel was known to have, "" before the first.
+func (s *Store) Sentinel(ctx context.Context) (string, error) {
+	var value string
+	err := s.pool.QueryRow(ctx, `SELECT value FROM installation WHERE name = 'queue_sentinel'`).Scan(&value)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read queue sentinel: %w", err)
+	}
+	return value, nil
+}
+
+// KeepSentinel remembers the queue's sentinel.
+func (s *Store) KeepSentinel(ctx context.Context, value string) error {
+	_, err := s.pool.Exec(ctx, `INSERT INTO installation (name, value) VALUES ('queue_sentinel', $1)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, value)
+	if err != nil {
+		return fmt.Errorf("keep queue sentinel: %w", err)
+	}
+	return nil
+}
+
+func collectFed(rows pgx.Rows) ([]Fed, error) {
+	var (
+		f       Fed
+		trigger int16
+		fed     []Fed
+	)
+	into := []any{(*[16]byte)(&f.Tenant), (*[16]byte)(&f.Message), (*[16]byte)(&f.Endpoint), &trigger,
+		&f.Attempt, &f.Feed, &f.Lost, &f.WasDue}
+	_, err := pgx.ForEachRow(rows, into, func() error {
+		f.Trigger = webhook.Trigger(trigger)
+		fed = append(fed, f)
+		return nil
+	})
+	return fed, err
+}

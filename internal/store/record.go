@@ -1,0 +1,152 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// Recorded is what happened to a delivery and what follows from it.
+type Recorded struct {
+	Delivery webhook.Delivery // as it was handed out; a result that comes late changes nothing but by success
+	Attempt  webhook.Attempt  // its id minted before sending, so that writing it twice writes it once
+	Outcome  webhook.Outcome
+}
+
+// maxRecordTries bounds how often a batch is written again after Postgres rolled it back.
+const maxRecordTries = 5
+
+// recordSQL writes a batch of attempts and ends the deliveries that are over. A success ends its
+// delivery even if it has been handed out anew meanwhile; a success of a manual send ends the
+// scheduled one too; a failure counts only under its own fence. An attempt is final if the delivery
+// ended with it. The rows are locked in the order of their keys and deleted by address: a join would
+// let the planner scan the table whenever vacuum has last seen it empty.
+const recordSQL = `
+WITH t AS MATERIALIZED (
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[],
+		$7::uuid[], $8::uuid[], $9::smallint[], $10::boolean[], $11::boolean[], $12::smallint[], $13::smallint[], $14::text[],
+		$15::integer[], $16::text[], $17::bytea[], $18::bytea[])
+		AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed,
+			app_id, id, number, sent, final, status, http_status, error_class, duration_ms, url, response, detail)
+), gone AS (
+	DELETE FROM delivery WHERE ctid = ANY (ARRAY (
+		SELECT d.ctid FROM t CROSS JOIN LATERAL (
+			SELECT d.ctid FROM delivery d
+			WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id
+			AND (d.trigger = t.trigger AND (t.status = 0 OR d.attempt = t.attempt AND d.feed = t.feed)
+				OR t.status = 0 AND t.trigger = 1)
+			FOR UPDATE OFFSET 0
+		) d WHERE t.final
+	)) RETURNING tenant_id, message_id, endpoint_id, trigger
+)
+INSERT INTO attempt (tenant_id, app_id, message_id, endpoint_id, id, trigger, number, sent, final, status,
+	http_status, error_class, duration_ms, url, response, detail)
+SELECT t.tenant_id, t.app_id, t.message_id, t.endpoint_id, t.id, t.trigger, t.number, t.sent,
+	t.final AND (t.status = 0 OR EXISTS (
+		SELECT FROM gone g WHERE g.message_id = t.message_id AND g.endpoint_id = t.endpoint_id AND g.trigger = t.trigger
+		AND g.tenant_id = t.tenant_id)),
+	t.status, t.http_status, t.error_class, t.duration_ms, t.url, t.response, t.detail
+FROM t ON CONFLICT DO NOTHING`
+
+// retrySQL sends failed deliveries into their wait, each under its own fence.
+const retrySQL = `
+WITH x AS MATERIALIZED (
+	SELECT d.ctid AS at, t.wait
+	FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $7::float8[])
+		AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed, wait)
+	CROSS JOIN LATERAL (
+		SELECT d.ctid FROM delivery d
+		WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.trigger = t.trigger
+		AND d.attempt = t.attempt AND d.feed = t.feed
+		FOR UPDATE OFFSET 0
+	) d
+), waits AS MATERIALIZED (SELECT jsonb_object_agg(at::text, wait) AS of FROM x)
+UPDATE delivery SET attempt = attempt + 1, feed = 0, lost = 0, state = 2,
+	due_at = now() + make_interval(secs => ((SELECT of FROM waits) ->> ctid::text)::float8)
+WHERE ctid = ANY (ARRAY (SELECT at FROM x))`
+
+// Record writes a batch of results in one transaction, which may be repeated: after an error nobody
+// knows whether it was committed, and writing it again is harmless.
+func (s *Store) Record(ctx context.Context, batch []Recorded) error {
+	slices.SortFunc(batch, func(a, b Recorded) int { return compareKeys(a.Delivery.DeliveryKey, b.Delivery.DeliveryKey) })
+	var err error
+	for range maxRecordTries {
+		if err = s.recordOnce(ctx, batch); err == nil || !isRolledBack(err) {
+			break
+		}
+	}
+	if isBadRow(err) && len(batch) > 1 {
+		half := len(batch) / 2
+		return errors.Join(s.Record(ctx, batch[:half]), s.Record(ctx, batch[half:]))
+	}
+	return err
+}
+
+func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
+	n := len(batch)
+	deliveries := make([]webhook.Delivery, n)
+	var (
+		apps, ids          = make([][16]byte, n), make([][16]byte, n)
+		numbers, statuses  = make([]int16, n), make([]int16, n)
+		https              = make([]int16, n)
+		sent, final        = make([]bool, n), make([]bool, n)
+		classes, urls      = make([]string, n), make([]string, n)
+		durations          = make([]int32, n)
+		responses, details = make([][]byte, n), make([][]byte, n)
+		retries            []webhook.Delivery
+		waits              []float64
+	)
+	for i, r := range batch {
+		a := &r.Attempt
+		detail, err := json.Marshal(a.Detail)
+		if err != nil {
+			return fmt.Errorf("encode attempt: %w", err)
+		}
+		deliveries[i] = r.Delivery
+		apps[i], ids[i], numbers[i] = a.ApplicationID, a.ID, a.Number
+		sent[i], final[i] = a.Sent, r.Outcome.Final
+		statuses[i], https[i], classes[i] = int16(a.Status), a.HTTPStatus, string(a.Class)
+		durations[i], urls[i] = int32(min(a.Duration.Milliseconds(), 1<<31-1)), a.URL
+		responses[i], details[i] = a.Response, detail
+		if !r.Outcome.Final {
+			retries = append(retries, r.Delivery)
+			waits = append(waits, r.Outcome.Wait.Seconds())
+		}
+	}
+	c := columns(deliveries)
+	var b pgx.Batch
+	b.Queue(recordSQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,
+		apps, ids, numbers, sent, final, statuses, https, classes, durations, urls, responses, details)
+	if len(retries) > 0 {
+		c := columns(retries)
+		b.Queue(retrySQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, waits)
+	}
+	if err := s.results.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("record %d attempts: %w", n, err)
+	}
+	return nil
+}
+
+func compareKeys(a, b webhook.DeliveryKey) int {
+	if c := bytes.Compare(a.Tenant[:], b.Tenant[:]); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Message[:], b.Message[:]); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Endpoint[:], b.Endpoint[:]); c != 0 {
+		return c
+	}
+	return int(a.Trigger) - int(b.Trigger)
+}
+
+// Permanent reports whether an error of Record will be the same next time: a value that Postgres
+// refuses. The other results of the batch have been written.
+func Permanent(err error) bool { return isBadRow(err) }
