@@ -1,0 +1,158 @@
+// Package dispatch decides who may go now. Postgres is the queue of record; Redis holds a bounded
+// window of it, and this package keeps that bound: accept and feeder ask it before they release, and
+// hand it what they released.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/groupcommit"
+	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+const (
+	// DefaultWindow is how many tasks may wait in Redis: enough to keep workers busy between two looks
+	// of the feeder, few enough that a backlog stays in Postgres, where it can be reordered.
+	DefaultWindow = 256
+	// lookEvery is how old the queue's length may be before it is asked for again.
+	lookEvery = 100 * time.Millisecond
+	// parkTimeout bounds the write that takes back what could not be pushed.
+	parkTimeout = 5 * time.Second
+)
+
+// offers bounds what waits to be pushed, in deliveries; more than that goes when its lease ends.
+var offers = groupcommit.Options{BatchItems: 1024, BatchSize: 4096, WaitingItems: 1 << 16, WaitingSize: 1 << 17}
+
+// Options wire a Dispatcher.
+type Options struct {
+	Store  *store.Store
+	Queue  *queue.Queue
+	Window int // tasks that may wait in Redis; 0 = DefaultWindow
+	Logger *slog.Logger
+}
+
+// Dispatcher keeps the window. It is safe for concurrent use.
+type Dispatcher struct {
+	store  *store.Store
+	queue  *queue.Queue
+	window int64
+	log    *slog.Logger
+
+	waiting atomic.Int64 // tasks in Redis: as last seen, and what was pushed since
+	asked   atomic.Bool  // somebody asked since the last look
+	offered *groupcommit.Group[[]webhook.Delivery]
+}
+
+// New makes a Dispatcher; Run must be running for its answers to be worth anything.
+func New(o Options) *Dispatcher {
+	if o.Window == 0 {
+		o.Window = DefaultWindow
+	}
+	d := &Dispatcher{store: o.Store, queue: o.Queue, window: int64(o.Window), log: o.Logger}
+	d.offered = groupcommit.New(offers, d.pushOffered)
+	return d
+}
+
+// Run looks at the queue's length while anybody asks for it, until ctx ends; then it pushes what has
+// been offered and returns. Nobody may call Offer any more.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	defer d.offered.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if d.asked.Swap(false) {
+				d.look(ctx)
+			}
+		}
+	}
+}
+
+func (d *Dispatcher) look(ctx context.Context) {
+	before := d.waiting.Load()
+	n, err := d.queue.Length(ctx)
+	if err != nil {
+		return // the queue's own gate says when it can be used again
+	}
+	// What was pushed while we were asking may or may not be in n; counting it twice only parks earlier.
+	d.waiting.Add(int64(n) - before)
+}
+
+// Admits reports whether what is accepted now may be released at once. It never waits: a queue that
+// is slow or gone must not slow down an accept.
+func (d *Dispatcher) Admits() bool {
+	d.asked.Store(true)
+	return d.queue.Available() && d.waiting.Load() < d.window
+}
+
+// Room is how many tasks may be pushed now; it asks the queue.
+func (d *Dispatcher) Room(ctx context.Context) int {
+	if !d.queue.Available() {
+		return 0
+	}
+	d.look(ctx)
+	if !d.queue.Available() {
+		return 0
+	}
+	return max(0, int(d.window-d.waiting.Load()))
+}
+
+// Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;
+// what cannot even be parked goes when its lease ends.
+func (d *Dispatcher) Offer(deliveries []webhook.Delivery) {
+	if len(deliveries) == 0 {
+		return
+	}
+	if err := d.offered.Add(deliveries, len(deliveries)); err != nil {
+		d.log.Warn("released deliveries wait for the end of their lease", "count", len(deliveries), "reason", err)
+	}
+}
+
+func (d *Dispatcher) pushOffered(batch [][]webhook.Delivery) {
+	var all []webhook.Delivery
+	for _, deliveries := range batch {
+		all = append(all, deliveries...)
+	}
+	d.push(context.Background(), Tasks(all))
+}
+
+// Push hands over what the feeder released and returns when that is done, or undone: what cannot be
+// pushed is parked again.
+func (d *Dispatcher) Push(ctx context.Context, fed []store.Fed) {
+	d.push(ctx, FedTasks(fed))
+}
+
+func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
+	if len(tasks) == 0 {
+		return
+	}
+	d.waiting.Add(int64(len(tasks)))
+	err := d.queue.Push(ctx, tasks)
+	failpoint.Hit(failpoint.APIAfterEnqueue)
+	if err == nil {
+		return
+	}
+	var unpushed []webhook.Delivery
+	for _, task := range tasks {
+		unpushed = append(unpushed, task...)
+	}
+	if !errors.Is(err, queue.ErrUnavailable) {
+		d.log.Warn("deliveries could not be pushed and are parked", "count", len(unpushed), "error", err)
+	}
+	// Some may have been pushed all the same: their fence no longer holds once they are parked.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), parkTimeout)
+	defer cancel()
+	if err := d.store.Park(ctx, unpushed); err != nil {
+		d.log.Warn("deliveries wait for the end of their lease", "count", len(unpushed), "error", err)
+	}
+}

@@ -1,0 +1,92 @@
+package egress
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"testing"
+)
+
+// benchHeader is about what a delivery carries.
+func benchHeader() http.Header {
+	return http.Header{
+		"Content-Type": {"application/json"}, "webhook-id": {"msg_2Lh9KRb0pzN4LePd3XiA4v12Axj"}, "webhook-timestamp": {"1700000000"},
+		"webhook-signature": {"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
+	}
+}
+
+// answerFast answers requests without parsing them: every one ends in the same body.
+func answerFast(end []byte) func(net.Conn) {
+	return func(c net.Conn) {
+		buffer, held := make([]byte, 8<<10), 0
+		for {
+			n, err := c.Read(buffer[held:])
+			if err != nil {
+				return
+			}
+			if held += n; bytes.HasSuffix(buffer[:held], end) {
+				held = 0
+				if _, err := io.WriteString(c, okAnswer); err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkSend is one send over a kept connection, with the sink in the same process.
+func BenchmarkSend(b *testing.B) {
+	body := append(bytes.Repeat([]byte("a"), 498), "}}"...)
+	s := newSink(b, answerFast([]byte("}}")))
+	for _, parallel := range []int{1, 8} {
+		b.Run("goroutines="+strconv.Itoa(parallel*2), func(b *testing.B) {
+			c := newClient(b, Options{Policy: loopback()})
+			header := benchHeader()
+			b.ReportAllocs()
+			b.SetParallelism(parallel)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if res := c.Send(b.Context(), Request{URL: s.URL + "/hooks/1", Header: header, Body: body}); !res.OK() {
+						b.Errorf("%s (%s)", res.Class, res.Error)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkBareClient is the same with net/http as it comes, to compare with.
+func BenchmarkBareClient(b *testing.B) {
+	body := append(bytes.Repeat([]byte("a"), 498), "}}"...)
+	s := newSink(b, answerFast([]byte("}}")))
+	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: DefaultIdleConns}}
+	defer client.CloseIdleConnections()
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL+"/hooks/1", bytes.NewReader(body))
+			if err != nil {
+				b.Fatal(err)
+			}
+			req.Header = benchHeader()
+			res, err := client.Do(req)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	})
+}
+
+func BenchmarkCheckURL(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := (Policy{}).parse("https://hooks.example.com/in/1?x=y"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

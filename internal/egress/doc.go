@@ -1,0 +1,18 @@
+// Package egress is the one HTTP client for every address a stranger can choose: deliveries, test
+// sends, URL checks. It knows where requests may go, and nothing else of Posthaste does.
+//
+// Three walls stand behind one another, and each holds without the others:
+//
+//	Policy.CheckURL   the text of a URL, when it is stored and again before it is requested
+//	dialer.resolve    every address a name resolves to, before anything is dialled
+//	dialer.control    the concrete address, inside the dial, after which nothing can change it
+//
+// The last one is the wall that counts: a name may resolve to a public address when it is checked
+// and to a private one when it is dialled, so only the address the kernel is given is proof.
+//
+// One Send is at most one request on the wire. It has one deadline over name lookup, connect, TLS,
+// headers and body; it follows no redirect, decodes no compression, uses no proxy and speaks HTTP/1.1
+// only; what it takes in is capped in every dimension. The texts in a Result are written for the
+// endpoint's owner: they never say which address or port was refused, or a private network could be
+// mapped by reading them.
+package egress

@@ -1,0 +1,246 @@
+package egress
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// Policy says where deliveries may go. The zero Policy is the strict one: https to public addresses.
+type Policy struct {
+	AllowNetworks []netip.Prefix // open besides public addresses; see credentialServices for what they do not open
+	DenyNetworks  []netip.Prefix // closed although public or opened; it wins over AllowNetworks
+	AllowHTTP     bool           // http:// besides https://
+	AllowPorts    []uint16       // opened although on the list of refused ports
+	Own           Own            // our own doors
+}
+
+// Own names the doors of this installation. A delivery through one of them could post a message that
+// makes the next delivery, for ever.
+type Own struct {
+	Origins   []string         // host:port of the public URLs, as Origin writes them
+	Listeners []netip.AddrPort // where we listen; an unspecified address stands for every address of the machine
+	OpenPath  string           // path under Origins that may be called all the same, "/like/this/"; "" = none
+}
+
+// Target is a URL that may be stored and requested.
+type Target struct {
+	URL           string         // normalised: host in lower case and punycode, no userinfo, no fragment
+	Authorization webhook.Secret // the header value that the URL's userinfo stands for; zero if it had none
+}
+
+// URLError says which rule a URL breaks, in words for the person who wrote it. It never repeats the
+// URL, which may hold a password.
+type URLError struct {
+	Rule string
+	// Blocked is set if the URL's host is an address that deliveries may not reach.
+	Blocked bool
+}
+
+// Error is the rule.
+func (e *URLError) Error() string { return e.Rule }
+
+func breaks(rule string) error { return &URLError{Rule: rule} }
+
+// CheckURL reads the URL of an endpoint. Its error is a *URLError. A name is not resolved: what it
+// resolves to is judged when it is dialled.
+func (p Policy) CheckURL(raw string) (Target, error) {
+	t, err := p.parse(raw)
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{URL: t.url.String(), Authorization: t.authorization}, nil
+}
+
+// target is a URL taken apart.
+type target struct {
+	url           *url.URL // without userinfo and fragment
+	authorization webhook.Secret
+	ownOpen       bool // one of our own doors, at the path that is open
+}
+
+func (p Policy) parse(raw string) (target, error) {
+	scheme, authority, err := p.split(raw)
+	if err != nil {
+		return target{}, err
+	}
+	_, hostport, credentials := strings.Cut(authority, "@")
+	if !credentials {
+		hostport = authority
+	}
+	host, port, err := splitHostPort(hostport)
+	if err != nil {
+		return target{}, err
+	}
+	if host, err = p.checkHost(host); err != nil {
+		return target{}, err
+	}
+	number, err := p.checkPort(port, scheme)
+	if err != nil {
+		return target{}, err
+	}
+
+	u, err := url.Parse(raw)
+	if err != nil || u.Opaque != "" || u.Scheme != scheme {
+		return target{}, breaks("url must be an absolute http or https URL")
+	}
+	t := target{url: u}
+	if u.User != nil && u.User.String() != "" {
+		password, _ := u.User.Password()
+		pair := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
+		t.authorization = webhook.NewSecret("Basic " + pair)
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.Host = host; port != "" {
+		u.Host = host + ":" + port
+	}
+	if t.ownOpen, err = p.Own.check(u, number); err != nil {
+		return target{}, err
+	}
+	return t, nil
+}
+
+// split checks the text as such and cuts out scheme and authority. It reads the bytes itself, since
+// url.Parse forgives (percent-encoded hosts, an empty port) what another parser on the way would read
+// differently.
+func (p Policy) split(raw string) (scheme, authority string, err error) {
+	switch {
+	case raw == "":
+		return "", "", breaks("url must not be empty")
+	case len(raw) > webhook.MaxURLLength:
+		return "", "", breaks("url must be at most " + strconv.Itoa(webhook.MaxURLLength) + " bytes")
+	case !utf8.ValidString(raw):
+		return "", "", breaks("url must be valid UTF-8")
+	}
+	for i := range len(raw) {
+		if b := raw[i]; b <= ' ' || b == 0x7f || b == '\\' {
+			return "", "", breaks("url must not contain spaces, control characters or backslashes")
+		}
+	}
+	scheme, rest, ok := strings.Cut(raw, "://")
+	scheme = strings.ToLower(scheme)
+	switch {
+	case !ok || scheme != "https" && scheme != "http":
+		return "", "", breaks("url must start with " + p.schemes())
+	case scheme == "http" && !p.AllowHTTP:
+		return "", "", breaks("url must start with https:// (plain http is not allowed here)")
+	}
+	authority = rest
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority = rest[:end]
+	}
+	if strings.Count(authority, "@") > 1 {
+		return "", "", breaks("url must write an @ in user or password as %40")
+	}
+	return scheme, authority, nil
+}
+
+func (p Policy) schemes() string {
+	if p.AllowHTTP {
+		return "https:// or http://"
+	}
+	return "https://"
+}
+
+// splitHostPort cuts host (with the brackets of an IPv6 address) and port ("" = none).
+func splitHostPort(hostport string) (host, port string, err error) {
+	if strings.Contains(hostport, "%") {
+		return "", "", breaks("url must not have a % in its host")
+	}
+	end := strings.LastIndexByte(hostport, ':')
+	if strings.HasPrefix(hostport, "[") {
+		end = strings.LastIndexByte(hostport, ']') + 1
+		if end == 0 || end < len(hostport) && hostport[end] != ':' {
+			return "", "", breaks("url must write an IPv6 address as [address]")
+		}
+	} else if end != strings.IndexByte(hostport, ':') {
+		return "", "", breaks("url must have one port, and write an IPv6 address as [address]")
+	}
+	switch {
+	case hostport == "" || end == 0:
+		return "", "", breaks("url must have a host")
+	case end < 0 || end == len(hostport):
+		return hostport, "", nil
+	case end == len(hostport)-1:
+		return "", "", breaks("url must not have an empty port")
+	}
+	return hostport[:end], hostport[end+1:], nil
+}
+
+// checkPort checks a port and gives its number, the scheme's own if there is none.
+func (p Policy) checkPort(port, scheme string) (uint16, error) {
+	if port == "" {
+		port = "443"
+		if scheme == "http" {
+			port = "80"
+		}
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || number == 0 || port[0] == '0' || port[0] == '+':
+		return 0, breaks("url must have a port from 1 to 65535")
+	case !p.AllowsPort(uint16(number)):
+		return 0, breaks("url must not use port " + port + ", which belongs to another service")
+	}
+	return uint16(number), nil
+}
+
+// check refuses our own public URLs and reports whether u is the open path under one of them.
+func (o Own) check(u *url.URL, port uint16) (open bool, err error) {
+	if len(o.Origins) == 0 {
+		return false, nil
+	}
+	origin := net.JoinHostPort(u.Hostname(), strconv.Itoa(int(port)))
+	for _, own := range o.Origins {
+		if own != origin {
+			continue
+		}
+		if o.opens(u.EscapedPath()) {
+			return true, nil
+		}
+		return false, breaks("url must not lead back to this service")
+	}
+	return false, nil
+}
+
+// opens reports whether a path lies under OpenPath, however a router may read it: nothing encoded, no
+// dots, no empty segments.
+func (o Own) opens(requested string) bool {
+	if o.OpenPath == "" || strings.Contains(requested, "%") {
+		return false
+	}
+	under := strings.TrimSuffix(o.OpenPath, "/") + "/"
+	clean := path.Clean(requested)
+	return strings.HasPrefix(requested, under) && (clean == requested || clean+"/" == requested)
+}
+
+// Origin is the host:port of an http or https URL, for Own.Origins.
+func Origin(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", errors.New("read origin: not an absolute http or https URL")
+	}
+	host := u.Hostname()
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = plain(addr).String()
+	} else if host, err = asciiHost(host); err != nil {
+		return "", fmt.Errorf("read origin: %w", err)
+	}
+	port := u.Port()
+	switch {
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	return net.JoinHostPort(host, port), nil
+}

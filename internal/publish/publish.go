@@ -1,0 +1,140 @@
+// Package publish is the one way in: it makes a message durable together with every delivery it owes,
+// and hands those to dispatch. Concurrent messages share a transaction.
+package publish
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/dispatch"
+	"github.com/posthaste/posthaste/internal/groupcommit"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/telemetry"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// Limits of one accept transaction and of everything that waits for one. What waits is memory that a
+// stalled disk would otherwise fill.
+const (
+	maxBatch        = 256
+	maxBatchBytes   = 4 << 20
+	maxWaiting      = 8192
+	maxWaitingBytes = 128 << 20
+	rowBytes        = 512 // what a message weighs besides its payload
+	// flushTimeout ends a transaction that hangs; its messages are answered 503, which promises nothing.
+	flushTimeout = 15 * time.Second
+)
+
+// Options wire a Publisher.
+type Options struct {
+	Store      *store.Store
+	Dispatcher *dispatch.Dispatcher
+	Lease      time.Duration // of a released delivery: the attempt's timeout and webhook.LeaseMargin
+	Metrics    *telemetry.Metrics
+	Logger     *slog.Logger
+}
+
+// Publisher accepts messages. It is safe for concurrent use.
+type Publisher struct {
+	o     Options
+	group *groupcommit.Group[*pending]
+}
+
+// Request is one message to accept.
+type Request struct {
+	Tenant        webhook.TenantID
+	Application   string          // id or uid
+	Message       webhook.Message // EventType, EventID, Channels, Tags and Payload
+	RetentionDays int             // of the payload; 0 = webhook.DefaultRetentionDays
+	Key           *store.Idempotency
+}
+
+type pending struct {
+	accept store.Accept
+	result store.Accepted
+	done   chan struct{}
+}
+
+// New makes a Publisher; Close it after the last Accept has returned.
+func New(o Options) *Publisher {
+	p := &Publisher{o: o}
+	p.group = groupcommit.New(groupcommit.Options{
+		BatchItems: maxBatch, BatchSize: maxBatchBytes, WaitingItems: maxWaiting, WaitingSize: maxWaitingBytes,
+	}, p.flush)
+	return p
+}
+
+// Close flushes what waits and returns when that is done.
+func (p *Publisher) Close() { p.group.Close() }
+
+// Accept returns once the message, its payload and one row per matching delivery are committed, or
+// were not written at all: webhook.ErrNotFound for the application, KindConflict for a taken event id,
+// KindInvalid for a reused idempotency key, KindUnavailable if nobody can say. A repeated publish
+// returns the first one's message.
+func (p *Publisher) Accept(ctx context.Context, r Request) (webhook.Message, error) {
+	m := r.Message
+	m.TenantID = r.Tenant
+	m.ID = webhook.NewMessageID()
+	if r.RetentionDays == 0 {
+		r.RetentionDays = webhook.DefaultRetentionDays
+	}
+	m.ExpiresAt = m.CreatedAt().AddDate(0, 0, r.RetentionDays)
+	e := &pending{
+		accept: store.Accept{Message: m, Application: r.Application, Idempotency: r.Key},
+		done:   make(chan struct{}),
+	}
+	if err := p.group.Add(e, rowBytes+len(m.Payload)); err != nil {
+		return webhook.Message{}, webhook.Unavailable(err, "Too many messages are waiting to be stored; try again")
+	}
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+		// The message is written all the same; whoever asked is gone or will ask again with its key.
+		return webhook.Message{}, webhook.Unavailable(context.Cause(ctx), "The message may or may not have been stored; try again")
+	}
+	if e.result.Err != nil {
+		return webhook.Message{}, e.result.Err
+	}
+	return e.result.Message, nil
+}
+
+func (p *Publisher) flush(batch []*pending) {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	accepts := make([]store.Accept, len(batch))
+	for i, e := range batch {
+		accepts[i] = e.accept
+	}
+	release := store.Release{Released: p.o.Dispatcher.Admits(), Lease: p.o.Lease}
+	start := time.Now()
+	results := p.o.Store.Accept(ctx, accepts, release)
+	took := time.Since(start)
+
+	var released []webhook.Delivery
+	accepted, created := 0, 0
+	for i, e := range batch {
+		e.result = results[i]
+		if e.result.Err == nil && !e.result.Replayed {
+			accepted++
+			created += len(e.result.Deliveries)
+			released = append(released, e.result.Deliveries...)
+		}
+		if webhook.KindOf(e.result.Err) == webhook.KindUnavailable && e.result.Err != nil {
+			p.o.Logger.Error("message not stored", "error", errors.Unwrap(e.result.Err))
+		}
+	}
+	p.o.Metrics.AcceptBatchSize.Observe(float64(len(batch)))
+	p.o.Metrics.AcceptCommit.Observe(took.Seconds())
+	p.o.Metrics.MessagesAccepted.Add(float64(accepted))
+	p.o.Metrics.DeliveriesCreated.Add(float64(created))
+	if release.Released {
+		p.o.Dispatcher.Offer(released)
+	} else {
+		p.o.Metrics.Parked.Add(float64(created))
+	}
+	for _, e := range batch {
+		close(e.done)
+	}
+}

@@ -1,0 +1,243 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/telemetry"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+const (
+	// readTimeout bounds reading the jobs of a task.
+	readTimeout = 5 * time.Second
+	// leaseReserve is what must be left of a lease beyond the attempt, so that the result is recorded
+	// before somebody else may act. It is well under webhook.LeaseMargin, or every task would renew.
+	leaseReserve = 5 * time.Second
+)
+
+// handle takes over the deliveries of one task and returns: that, and not the end of the requests, is
+// what the queue waits for. It blocks while the process has its hands full.
+func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) error {
+	for chunk := range slices.Chunk(deliveries, w.o.Concurrency) {
+		n := int64(len(chunk))
+		if err := w.slots.Acquire(ctx, n); err != nil {
+			w.putBack(chunk)
+			continue
+		}
+		if w.stop.Err() != nil {
+			w.slots.Release(n)
+			w.putBack(chunk)
+			continue
+		}
+		if err := w.begin(context.WithoutCancel(ctx), chunk); err != nil {
+			w.slots.Release(n)
+			w.putBack(chunk)
+			return err
+		}
+	}
+	return nil
+}
+
+// putBack parks what this process will not begin, so that another one need not wait for the lease.
+func (w *Worker) putBack(deliveries []webhook.Delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	if err := w.o.Store.Park(ctx, deliveries); err != nil {
+		w.o.Logger.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
+	}
+}
+
+// begin starts what may be started. It owns one slot per delivery, unless it fails.
+func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	read := time.Now() // leases are counted from before the read: never longer than Postgres thinks
+	jobs, err := w.o.Store.Jobs(ctx, deliveries)
+	if err != nil {
+		return err
+	}
+	var late, suspects []webhook.Delivery
+	for i, j := range jobs {
+		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
+		case stale:
+			w.o.Metrics.Fenced(telemetry.FencedTask, 1)
+		case tooLate:
+			late = append(late, j.Delivery)
+		case suspect:
+			suspects = append(suspects, j.Delivery)
+		}
+	}
+	renewed, err := w.renew(ctx, late, suspects)
+	if err != nil {
+		return err
+	}
+	for i, j := range jobs {
+		lease := read.Add(j.Lease)
+		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
+		case stale:
+			w.slots.Release(1)
+			continue
+		case tooLate, suspect:
+			fence, ok := renewed[j.Delivery.DeliveryKey]
+			if !ok {
+				w.o.Metrics.Fenced(telemetry.FencedRenew, 1)
+				w.slots.Release(1)
+				continue
+			}
+			j.Delivery.Fence = fence
+			lease = read.Add(w.lease())
+		case mayGo:
+		}
+		w.o.Metrics.ExecutorInFlight.Inc()
+		w.sends.Go(func() {
+			defer w.o.Metrics.ExecutorInFlight.Dec()
+			w.settle(j, lease)
+		})
+	}
+	return nil
+}
+
+// renew gives new leases to tasks that come late. A suspect is counted as started before it is, since
+// it may not live to tell.
+func (w *Worker) renew(ctx context.Context, late, suspects []webhook.Delivery) (map[webhook.DeliveryKey]webhook.Fence, error) {
+	if len(late)+len(suspects) == 0 {
+		return nil, nil
+	}
+	renewed := make(map[webhook.DeliveryKey]webhook.Fence)
+	for _, r := range []struct {
+		deliveries []webhook.Delivery
+		suspects   bool
+	}{{late, false}, {suspects, true}} {
+		if len(r.deliveries) == 0 {
+			continue
+		}
+		got, err := w.o.Store.Renew(ctx, r.deliveries, w.lease(), r.suspects)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range got {
+			renewed[d.DeliveryKey] = d.Fence
+		}
+	}
+	return renewed, nil
+}
+
+type verdict uint8
+
+const (
+	mayGo   verdict = iota
+	stale           // it has ended, or was handed out again: not this task's business any more
+	tooLate         // its lease would end before the attempt does
+	suspect         // it goes alone because its leases keep ending; its start must be counted
+)
+
+// judge decides whether a task still holds for the delivery it names.
+func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
+	switch {
+	case !j.Known || j.State != webhook.StateReleased || j.Delivery.Fence != fence:
+		return stale
+	case j.Lost > webhook.AloneAfter:
+		return suspect
+	case j.Lease < need:
+		return tooLate
+	}
+	return mayGo
+}
+
+// settle brings one delivery a step further and sends its result on to be recorded.
+func (w *Worker) settle(j store.Job, lease time.Time) {
+	a := webhook.Attempt{
+		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
+		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
+		ID: webhook.NewAttemptID(), Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
+	}
+	r := result{Recorded: store.Recorded{Delivery: j.Delivery}}
+	if class := ended(j); class != webhook.ClassNone {
+		a.Status, a.Class, a.Final = webhook.StatusCanceled, class, true
+		a.Detail.Error = endings[class]
+		if class == webhook.ClassPoison {
+			a.Status = webhook.StatusFail
+			w.o.Logger.Error("delivery ended: its worker died each time it was sent", "message", j.Delivery.Message.String(),
+				"endpoint", j.Delivery.Endpoint.String())
+		}
+		r.Outcome = webhook.Outcome{Final: true}
+	} else {
+		r.Outcome = w.attempt(&a, j, lease)
+	}
+	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
+	r.Attempt = a
+	w.finish(r)
+}
+
+// endings say to the endpoint's owner why a delivery ended without a request.
+var endings = map[webhook.ErrorClass]string{
+	webhook.ClassCanceled: "The endpoint was deleted or disabled before the message could be sent",
+	webhook.ClassExpired:  "The payload is no longer kept",
+	webhook.ClassPoison:   "Sending this message failed inside the platform each time; it was given up",
+}
+
+// ended says why a delivery ends without a request, if it does.
+func ended(j store.Job) webhook.ErrorClass {
+	switch {
+	case !j.Deliverable:
+		return webhook.ClassCanceled
+	case !j.MessageExists || j.Message.Payload == nil:
+		return webhook.ClassExpired
+	case j.Lost >= webhook.PoisonAfter:
+		return webhook.ClassPoison
+	}
+	return webhook.ClassNone
+}
+
+// attempt sends once and decides what follows. Whatever goes wrong inside it is this delivery's
+// failure, never the process's.
+func (w *Worker) attempt(a *webhook.Attempt, j store.Job, lease time.Time) (next webhook.Outcome) {
+	var retryAfter time.Duration
+	defer func() {
+		if p := recover(); p != nil {
+			w.o.Logger.Error("sending panicked", "message", a.MessageID.String(), "endpoint", a.EndpointID.String(),
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "Internal error"
+		}
+		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
+		a.Final = next.Final
+		if !next.Final {
+			at := time.Now().Add(next.Wait).UTC()
+			a.Detail.NextAttempt = &at
+		}
+	}()
+	failpoint.Hit(failpoint.WorkerBeforeSend)
+	a.Status = webhook.StatusFail
+	start := time.Now()
+	a.ID = webhook.NewAttemptIDAt(start)
+	request, signedWith, class, err := render(j, start)
+	if err != nil {
+		a.Class, a.Detail.Error = class, err.Error()
+		return next
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
+	defer cancel()
+	got := w.o.Egress.Send(ctx, request)
+	failpoint.Hit(failpoint.WorkerAfterSend)
+	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
+	describe(a, j, got)
+	a.Detail.SignedWith = signedWith
+	if a.Number == 1 && a.Trigger == webhook.TriggerScheduled {
+		w.o.Metrics.EndToEnd.Observe(start.Sub(a.MessageID.Time()).Seconds())
+	}
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

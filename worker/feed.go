@@ -1,0 +1,154 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/telemetry"
+)
+
+const (
+	// feedEvery is how often the feeder looks while nothing is due: how late a retry may be.
+	feedEvery = 200 * time.Millisecond
+	// fullEvery is how often it looks for room while the window is full.
+	fullEvery = 15 * time.Millisecond
+	// feedLimit is how many deliveries one scan releases at most, and wakeLimit of how many endpoints
+	// and perWake of each when it is parked ones.
+	feedLimit = 2048
+	wakeLimit = 64
+	perWake   = 512
+	// sweepEvery is how often forgotten wakes are looked for; there should be none.
+	sweepEvery = 30 * time.Second
+	// sentinelEvery is how often the queue is asked whether it is still the one that was filled.
+	sentinelEvery = time.Second
+	// feedTimeout bounds one look.
+	feedTimeout = 10 * time.Second
+)
+
+// feederLock is the advisory lock whose holder feeds. Claims are guarded row by row, so that two
+// feeders, should there ever be two, are merely wasteful.
+const feederLock = 0x706f737468617374 // "posthast"
+
+// feed runs the feeder in one process of the installation at a time.
+func (w *Worker) feed(ctx context.Context) error {
+	return w.o.Store.Lead(ctx, feederLock, func(ctx context.Context) error {
+		w.o.Metrics.FeederLeader.Set(1)
+		defer w.o.Metrics.FeederLeader.Set(0)
+		f := &feeder{w: w}
+		for ctx.Err() == nil {
+			wait, err := f.runOnce(ctx)
+			if err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				w.o.Logger.Warn("feeder could not look; trying again", "error", err)
+				wait = sentinelEvery
+			}
+			pause(ctx, wait)
+		}
+		return nil
+	})
+}
+
+// feeder releases what may go, reading Postgres alone: retries whose time has come, deliveries whose
+// worker fell silent, parked ones, and everything that a lost queue has forgotten.
+type feeder struct {
+	w        *Worker
+	sentinel string // the queue's, as last kept in Postgres
+	asked    time.Time
+	swept    time.Time
+}
+
+// runOnce looks once and returns when to look again.
+func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+	defer cancel()
+	if time.Since(f.asked) >= sentinelEvery {
+		f.asked = time.Now()
+		if err := f.checkSentinel(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if time.Since(f.swept) >= sweepEvery {
+		f.swept = time.Now()
+		n, err := f.w.o.Store.SweepWakes(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			f.w.o.Logger.Warn("recreated missing wakes", "count", n)
+		}
+	}
+	room := f.w.o.Dispatcher.Room(ctx) * queue.MaxTaskDeliveries
+	if room == 0 {
+		return fullEvery, nil
+	}
+	start := time.Now()
+	due, err := f.w.o.Store.FeedDue(ctx, min(room, feedLimit), f.w.lease())
+	if err != nil {
+		return 0, err
+	}
+	f.push(ctx, due)
+	room -= len(due)
+	var woken []store.Fed
+	if room > 0 {
+		woken, err = f.w.o.Store.FeedWakes(ctx, wakeLimit, min(perWake, max(1, room/wakeLimit)), f.w.lease())
+		if err != nil {
+			return 0, err
+		}
+		f.push(ctx, woken)
+	}
+	f.w.o.Metrics.FeederScan.Observe(time.Since(start).Seconds())
+	f.w.o.Metrics.Released(telemetry.ReleasedDue, len(due))
+	f.w.o.Metrics.Released(telemetry.ReleasedWake, len(woken))
+	if len(due)+len(woken) > 0 {
+		return 0, nil
+	}
+	return feedEvery, nil
+}
+
+func (f *feeder) push(ctx context.Context, fed []store.Fed) {
+	if len(fed) == 0 {
+		return
+	}
+	failpoint.Hit(failpoint.FeederMidBatch)
+	f.w.o.Dispatcher.Push(ctx, fed)
+}
+
+// checkSentinel notices that Redis is not the one that was filled: emptied, restarted without its data
+// or replaced. Then everything that was handed to it is due again.
+func (f *feeder) checkSentinel(ctx context.Context) error {
+	now, err := f.w.o.Queue.Sentinel(ctx)
+	if err != nil {
+		if errors.Is(err, queue.ErrUnavailable) {
+			return nil
+		}
+		return err
+	}
+	if f.sentinel == "" {
+		if f.sentinel, err = f.w.o.Store.Sentinel(ctx); err != nil {
+			return err
+		}
+	}
+	if now == f.sentinel {
+		return nil
+	}
+	// Before the first feeder ever there is nothing to compare with; leases cover what may be lost.
+	if f.sentinel != "" {
+		n, err := f.w.o.Store.RecallReleased(ctx)
+		if err != nil {
+			return err
+		}
+		f.w.o.Metrics.Released(telemetry.ReleasedLost, n)
+		f.w.o.Logger.Warn("the queue lost its data; everything handed to it is fed again", "deliveries", n)
+	}
+	if err := f.w.o.Store.KeepSentinel(ctx, now); err != nil {
+		return err
+	}
+	f.sentinel = now
+	return nil
+}

@@ -1,0 +1,67 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/store"
+)
+
+const (
+	maxResults     = 256
+	maxResultBytes = 4 << 20
+	resultBytes    = 1024 // what a result weighs besides the answer's body
+	// recordTimeout bounds one try to write results.
+	recordTimeout = 15 * time.Second
+	// recordPause lies between tries while Postgres is away.
+	recordPause = 200 * time.Millisecond
+	// recordGrace is how long a worker that is told to stop goes on trying. What it then drops is sent
+	// again when the lease ends: a duplicate, never a loss.
+	recordGrace = 10 * time.Second
+)
+
+// result is what becomes of a delivery; it holds a slot until it is recorded.
+type result struct{ store.Recorded }
+
+// finish sends a result on to be recorded. There is room for one per slot, so it is never refused
+// while Run runs.
+func (w *Worker) finish(r result) {
+	if err := w.results.Add(r, resultBytes+len(r.Attempt.Response)); err != nil {
+		w.o.Logger.Error("result dropped; the delivery is repeated when its lease ends", "message", r.Attempt.MessageID.String(), "error", err)
+		w.slots.Release(1)
+	}
+}
+
+// record writes a batch of results, however long Postgres is away: until then their slots stay taken,
+// and the process takes on nothing it could not record.
+func (w *Worker) record(batch []result) {
+	defer w.slots.Release(int64(len(batch)))
+	recorded := make([]store.Recorded, len(batch))
+	for i, r := range batch {
+		recorded[i] = r.Recorded
+	}
+	failpoint.Hit(failpoint.WorkerBeforeResultCommit)
+	start := time.Now()
+	var stopping time.Time
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+		err := w.o.Store.Record(ctx, recorded)
+		cancel()
+		if err == nil {
+			break
+		}
+		w.o.Logger.Warn("results not recorded; trying again", "count", len(batch), "error", err)
+		if w.stop.Err() != nil && stopping.IsZero() {
+			stopping = time.Now()
+		}
+		if store.Permanent(err) || (!stopping.IsZero() && time.Since(stopping) > recordGrace) {
+			w.o.Logger.Error("results dropped; their deliveries are repeated when their leases end", "count", len(batch), "error", err)
+			return
+		}
+		pause(context.Background(), around(recordPause))
+	}
+	failpoint.Hit(failpoint.WorkerAfterResultCommit)
+	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
+	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
+}
