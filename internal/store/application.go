@@ -31,6 +31,8 @@ func (v View) CreateApplication(ctx context.Context, a webhook.Application, getI
 			if !getIfExists {
 				return applicationTaken(a.UID)
 			}
+			// Into an empty one: gorm makes conditions of the keys it finds in a destination.
+			made = webhook.Application{}
 			err = v.applications(tx).Where("uid = ?", a.UID).Take(&made).Error
 			if errors.Is(err, gorm.ErrRecordNotFound) { // deleted since it stood in the way
 				return errRaced

@@ -68,7 +68,7 @@ type querier interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// attachment is how a partition stands to its table.
+// attachment is how a partition stands to its table, in the order of how far it is from it.
 type attachment int
 
 const (

@@ -115,6 +115,8 @@ func (s *Store) dropOld(ctx context.Context, conn *pgx.Conn, cutoff time.Time) (
 		return cmp.Or(a.day.Compare(b.day), cmp.Compare(b.table, a.table)) // messages before attempts
 	})
 	_, end := old[len(old)-1].bounds()
+	// A table can have one detach under way, so one that was stopped is finished before the next begins.
+	slices.SortStableFunc(old, func(a, b partition) int { return cmp.Compare(have[b], have[a]) })
 	if d.Deliveries, err = s.endDeliveries(ctx, end); err != nil {
 		return d, err
 	}

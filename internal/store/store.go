@@ -118,6 +118,13 @@ func openPool(ctx context.Context, o Options, conns int, synchronousCommit strin
 	params["application_name"] = "posthaste"
 	params["timezone"] = "UTC"
 	params["synchronous_commit"] = synchronousCommit
+	// Compiling a statement takes longer than running any of ours, and Postgres compiles whenever it
+	// overestimates one, which with ever-changing tables it does.
+	params["jit"] = "off"
+	// Postgres keeps the plan it made when the delivery table was nearly empty, which it is whenever
+	// all is well, and a scan of nothing costs nothing: then a backlog comes, and every look at one row
+	// reads all of it. Every query here has an index, so scans are priced out.
+	params["enable_seqscan"] = "off"
 	params["statement_timeout"] = fmt.Sprint(o.StatementTimeout.Milliseconds())
 	params["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
 	params["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * o.StatementTimeout).Milliseconds())

@@ -171,3 +171,13 @@ func ok(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+var listAll = store.Page{Limit: webhook.MaxPage}
+
+func filterMessages(content bool) store.MessageFilter {
+	return store.MessageFilter{WithContent: content}
+}
+
+func filterAttempts(content bool) store.AttemptFilter {
+	return store.AttemptFilter{WithContent: content}
+}

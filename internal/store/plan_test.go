@@ -1,0 +1,167 @@
+package store_test
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/storetest"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// statement is a read of a partitioned table as the store sent it.
+type statement struct {
+	sql    string
+	values []any
+}
+
+// literal writes a value the way EXECUTE takes it.
+func literal(t *testing.T, value any) string {
+	t.Helper()
+	if v, ok := value.(driver.Valuer); ok {
+		var err error
+		if value, err = v.Value(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return "'" + strings.ReplaceAll(fmt.Sprint(value), "'", "''") + "'"
+}
+
+var (
+	scanned  = regexp.MustCompile(`Scan.* on ((?:message|attempt)_p\d{8})`)
+	unsorted = regexp.MustCompile(`Sort \(actual|Seq Scan`)
+)
+
+// touched are the partitions that a statement really reads, with a plan made for its values or, as
+// after some repetitions, for any.
+func (w world) touched(t *testing.T, s statement, generic bool) (partitions []string) {
+	t.Helper()
+	conn := connect(t, w.url)
+	mode := map[bool]string{false: "force_custom_plan", true: "force_generic_plan"}[generic]
+	var values []string
+	for _, v := range s.values {
+		values = append(values, literal(t, v))
+	}
+	// The partitions are almost empty here; with these off, the plan is that of full ones.
+	const full = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
+	for _, sql := range []string{full, "SET plan_cache_mode = " + mode, "PREPARE read AS " + s.sql} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	rows, err := conn.Query(t.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE read ("+strings.Join(values, ", ")+")",
+		pgx.QueryExecModeSimpleProtocol)
+	ok(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	ok(t, err)
+	for _, line := range lines {
+		if m := scanned.FindStringSubmatch(line); m != nil && !strings.Contains(line, "never executed") && !slices.Contains(partitions, m[1]) {
+			partitions = append(partitions, m[1])
+		}
+		if unsorted.MatchString(line) {
+			t.Errorf("no index gives the rows in their order: %s\n%s", line, s.sql)
+		}
+	}
+	slices.Sort(partitions)
+	return partitions
+}
+
+// Every read of messages and attempts must be bounded by id, so that it costs the same however many
+// days are kept.
+func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
+	t.Parallel()
+	const days = 24 * time.Hour
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	w := newWorldAt(t, func() time.Time { return now })
+	for _, back := range []time.Duration{0, 37 * days, 44 * days, 91 * days} {
+		w.partitions(t, now.Add(-back))
+	}
+	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
+	old := now.Add(-40 * days)
+	message := w.putMessage(t, webhook.Message{ID: messageAt(old), EventID: "ev", Channels: []string{"c"}})
+	attempt := w.putAttempt(t, webhook.Attempt{MessageID: message.ID, EndpointID: endpoint.ID, ID: webhook.NewAttemptIDAt(old), Sent: true})
+	for range 200 { // elsewhere
+		w.putMessage(t, webhook.Message{ID: messageAt(now)})
+	}
+	w.exec(t, `ANALYZE`)
+	var read []statement
+	ok(t, w.WatchReads(func(sql string, values []any) {
+		if strings.Contains(sql, " message m") || strings.Contains(sql, "FROM message") || strings.Contains(sql, " attempt a") {
+			read = append(read, statement{sql, slices.Clone(values)})
+		}
+	}))
+	ctx, app, e, m := t.Context(), w.app.ID.String(), endpoint.ID.String(), message.ID.String()
+	day := func(table string, at time.Time) string { return table + at.Format("_p20060102") }
+	of := func(table string, from, to time.Time) (list []string) {
+		for at := from.Truncate(days); !at.After(to); at = at.Add(days) {
+			list = append(list, day(table, at))
+		}
+		return list
+	}
+	window := store.AttemptFilter{After: old.Add(-time.Hour), Before: old.Add(time.Hour)}
+	joined := window
+	joined.Channel = "c"
+	around := of("attempt", old.Add(-time.Hour), old.Add(time.Hour))
+	for name, c := range map[string]struct {
+		do   func() error
+		want []string // at most these
+	}{
+		"message by id":       {func() error { _, err := w.view.Message(ctx, app, m); return err }, []string{day("message", old)}},
+		"message by event id": {func() error { _, err := w.view.Message(ctx, app, "ev"); return err }, []string{day("message", old)}},
+		"messages between": {func() error {
+			_, err := w.view.Messages(ctx, app, store.MessageFilter{After: window.After, Before: window.Before, WithContent: true}, listAll)
+			return err
+		}, of("message", window.After, window.Before)},
+		"messages": {func() error {
+			_, err := w.view.Messages(ctx, app, store.MessageFilter{}, listAll)
+			return err
+		}, of("message", now.Add(-90*days), now.Add(time.Hour))},
+		"messages from an iterator on": {func() error {
+			_, err := w.view.Messages(ctx, app, store.MessageFilter{}, store.Page{Iterator: messageAt(now.Add(-85 * days)).String()})
+			return err
+		}, of("message", now.Add(-175*days), now.Add(-85*days))},
+		"attempt": {func() error { _, err := w.view.Attempt(ctx, app, m, attempt.ID); return err }, []string{day("attempt", old)}},
+		"attempts by message": {func() error {
+			_, err := w.view.AttemptsByMessage(ctx, app, m, store.AttemptFilter{}, listAll)
+			return err
+		}, append(of("attempt", old.Add(-time.Hour), now.Add(time.Hour)), day("message", old))},
+		"attempts by message, by what was published": {func() error {
+			_, err := w.view.AttemptsByMessage(ctx, app, m, joined, listAll)
+			return err
+		}, append(around, day("message", old))},
+		"attempts by endpoint between": {func() error {
+			_, err := w.view.AttemptsByEndpoint(ctx, app, e, window, listAll)
+			return err
+		}, around},
+		"attempts by endpoint, by what was published": {func() error {
+			_, err := w.view.AttemptsByEndpoint(ctx, app, e, joined, listAll)
+			return err
+		}, append(around, of("message", window.After.Add(-90*days-time.Hour), window.Before.Add(time.Hour))...)},
+	} {
+		read = nil
+		ok(t, c.do())
+		if len(read) == 0 {
+			t.Errorf("%s: no statement was seen", name)
+		}
+		for _, s := range read {
+			for _, generic := range []bool{false, true} {
+				got := w.touched(t, s, generic)
+				if len(got) == 0 {
+					t.Errorf("%s: the plan shows no partition", name)
+				}
+				for _, p := range got {
+					if !slices.Contains(c.want, p) {
+						t.Errorf("%s (generic plan %v): reads %s, which cannot match; all: %v", name, generic, p, got)
+					}
+				}
+			}
+		}
+	}
+}
