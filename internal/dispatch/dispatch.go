@@ -89,10 +89,11 @@ func (d *Dispatcher) look(ctx context.Context) {
 }
 
 // Admits reports whether what is accepted now may be released at once. It never waits: a queue that
-// is slow or gone must not slow down an accept.
+// is slow or gone must not slow down an accept. Accepts may fill half of the window; the other half is
+// the feeder's, so that under overload what is parked goes before what is new, and not never.
 func (d *Dispatcher) Admits() bool {
 	d.asked.Store(true)
-	return d.queue.Available() && d.waiting.Load() < d.window
+	return d.queue.Available() && d.waiting.Load() < (d.window+1)/2
 }
 
 // Room is how many tasks may be pushed now; it asks the queue.

@@ -1,0 +1,149 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/storetest"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+type rig struct {
+	t     *testing.T
+	store *store.Store
+	queue *queue.Queue
+	d     *Dispatcher
+	app   webhook.Application
+	sql   *pgx.Conn
+}
+
+func newRig(t *testing.T, window int, redisURL string) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	s, url := storetest.OpenURL(t)
+	q, err := queue.Open(queue.Options{URL: redisURL, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	d := New(Options{Store: s, Queue: q, Window: window, Logger: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = d.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	app := storetest.Application(t, s, storetest.Tenant(t, s).ID)
+	storetest.Endpoint(t, s, app, "https://example.com/")
+	return &rig{t: t, store: s, queue: q, d: d, app: app, sql: conn}
+}
+
+func (r *rig) released(n int) (deliveries []webhook.Delivery) {
+	r.t.Helper()
+	batch := make([]store.Accept, n)
+	for i := range batch {
+		batch[i] = store.Accept{Application: r.app.ID.String(), Message: webhook.Message{
+			TenantID: r.app.TenantID, ID: webhook.NewMessageID(), EventType: "e", Payload: []byte(`{}`), ExpiresAt: time.Now().Add(time.Hour),
+		}}
+	}
+	for _, a := range r.store.Accept(r.t.Context(), batch, store.Release{Released: true, Lease: 30 * time.Second}) {
+		if a.Err != nil {
+			r.t.Fatal(a.Err)
+		}
+		deliveries = append(deliveries, a.Deliveries...)
+	}
+	return deliveries
+}
+
+func (r *rig) count(state webhook.State) (n int) {
+	r.t.Helper()
+	if err := r.sql.QueryRow(r.t.Context(), `SELECT count(*) FROM delivery WHERE state = $1`, state).Scan(&n); err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+func (r *rig) until(what string, holds func() bool) {
+	r.t.Helper()
+	for !holds() {
+		if r.t.Context().Err() != nil {
+			r.t.Fatal(what, ": it never came")
+		}
+	}
+}
+
+func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
+	r := newRig(t, 4, storetest.Redis(t))
+	if !r.d.Admits() || r.d.Room(t.Context()) != 4 {
+		t.Fatal("an empty window admits nothing")
+	}
+	r.d.Push(t.Context(), feds(r.released(1)))
+	if !r.d.Admits() {
+		t.Error("a window filled to a quarter admits nothing")
+	}
+	r.d.Push(t.Context(), feds(r.released(1)))
+	if r.d.Admits() {
+		t.Error("accepts take the feeder's half of the window")
+	}
+	if room := r.d.Room(t.Context()); room != 2 {
+		t.Errorf("the feeder has room for %d tasks, want 2", room)
+	}
+	r.d.Push(t.Context(), feds(r.released(33)))
+	if room := r.d.Room(t.Context()); room != 0 {
+		t.Errorf("room for %d tasks in a full window", room)
+	}
+	taken := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = r.queue.Run(ctx, func(context.Context, []webhook.Delivery) error { taken <- struct{}{}; return nil })
+	})
+	for range 4 {
+		<-taken
+	}
+	cancel()
+	running.Wait()
+	r.until("the window opens", r.d.Admits)
+}
+
+func TestWhatIsOfferedIsPushedInFewTasks(t *testing.T) {
+	r := newRig(t, 0, storetest.Redis(t))
+	r.d.Offer(nil)
+	r.d.Offer(r.released(70))
+	r.until("it is pushed", func() bool {
+		n, err := r.queue.Length(t.Context())
+		return err == nil && n == 3
+	})
+	if n := r.count(webhook.StateReleased); n != 70 {
+		t.Errorf("%d deliveries are released, want 70", n)
+	}
+}
+
+func TestWithoutRedisNothingIsAdmittedAndWhatWasReleasedIsParked(t *testing.T) {
+	r := newRig(t, 0, "redis://127.0.0.1:1/0")
+	r.d.Offer(r.released(40))
+	r.until("it is parked", func() bool { return r.count(webhook.StateParked) == 40 })
+	if r.d.Admits() || r.d.Room(t.Context()) != 0 {
+		t.Error("a queue that is gone has room")
+	}
+}
+
+func feds(deliveries []webhook.Delivery) []store.Fed {
+	fed := make([]store.Fed, len(deliveries))
+	for i, d := range deliveries {
+		fed[i].Delivery = d
+	}
+	return fed
+}
