@@ -45,10 +45,10 @@ CREATE INDEX delivery_parked ON delivery (tenant_id, endpoint_id, message_id) WH
 -- transaction that there is a wake. A wake with nothing left to do rests first: whoever parks next
 -- wakes it, and it is removed only when every transaction that saw it awake must have ended.
 CREATE TABLE endpoint_wake (
-    tenant_id   uuid        NOT NULL,
-    endpoint_id uuid        NOT NULL,
-    due_at      timestamptz NOT NULL,
-    resting     boolean     NOT NULL DEFAULT false,
+    tenant_id     uuid        NOT NULL,
+    endpoint_id   uuid        NOT NULL,
+    due_at        timestamptz NOT NULL,
+    resting_since timestamptz,
     PRIMARY KEY (tenant_id, endpoint_id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX endpoint_wake_due ON endpoint_wake (due_at);

@@ -178,9 +178,9 @@ func (w *Worker) settle(j store.Job, lease time.Time) {
 
 // endings say to the endpoint's owner why a delivery ended without a request.
 var endings = map[webhook.ErrorClass]string{
-	webhook.ClassCanceled: "The endpoint was deleted or disabled before the message could be sent",
-	webhook.ClassExpired:  "The payload is no longer kept",
-	webhook.ClassPoison:   "Sending this message failed inside the platform each time; it was given up",
+	webhook.ClassCanceled: "the endpoint was deleted or disabled before the message could be sent",
+	webhook.ClassExpired:  "the payload is no longer kept",
+	webhook.ClassPoison:   "sending this message failed inside the platform each time; it was given up",
 }
 
 // ended says why a delivery ends without a request, if it does.
@@ -204,7 +204,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, lease time.Time) (next
 		if p := recover(); p != nil {
 			w.o.Logger.Error("sending panicked", "message", a.MessageID.String(), "endpoint", a.EndpointID.String(),
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "Internal error"
+			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "internal error"
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
 		a.Final = next.Final

@@ -28,13 +28,13 @@ const masked = "***"
 // render makes the request of an attempt that starts now, and says which keys signed it.
 func render(j store.Job, now time.Time) (r egress.Request, signedWith []webhook.SecretID, class webhook.ErrorClass, err error) {
 	if j.Err != nil || len(j.Secrets) == 0 {
-		return r, nil, webhook.ClassSecret, errors.New("A signing secret or header of the endpoint could not be opened")
+		return r, nil, webhook.ClassSecret, errors.New("a signing secret or header of the endpoint could not be opened")
 	}
 	keys := make([]signature.Key, 0, len(j.Secrets))
 	for _, s := range j.Secrets {
 		key, err := signature.Parse(s.Secret.Reveal())
 		if err != nil {
-			return r, nil, webhook.ClassSecret, errors.New("A signing secret of the endpoint cannot be used")
+			return r, nil, webhook.ClassSecret, errors.New("a signing secret of the endpoint cannot be used")
 		}
 		keys = append(keys, key)
 		signedWith = append(signedWith, s.ID)
@@ -46,7 +46,7 @@ func render(j store.Job, now time.Time) (r egress.Request, signedWith []webhook.
 	for name, value := range j.Headers {
 		// Rows may be older than the rule.
 		if err := egress.ValidCustomHeader(name, value); err != nil {
-			return r, nil, webhook.ClassInvalidHeader, errors.New("A custom header of the endpoint cannot be sent")
+			return r, nil, webhook.ClassInvalidHeader, errors.New("a custom header of the endpoint cannot be sent")
 		}
 		// The owner's spelling is kept; their value goes before ours.
 		delete(header, http.CanonicalHeaderKey(name))

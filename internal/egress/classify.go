@@ -53,7 +53,9 @@ func classify(err error, p progress) (webhook.ErrorClass, string) {
 		return timedOut(p.at)
 	}
 	switch p.at {
-	case phaseWait, phaseDNS:
+	case phaseWait: // the transport refused what it was given, which was checked
+		return webhook.ClassInternal, "the request could not be sent"
+	case phaseDNS:
 		return classifyLookup(err)
 	case phaseConnect:
 		return classifyConnect(err)

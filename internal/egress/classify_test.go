@@ -41,6 +41,7 @@ func TestClassOfEveryFailure(t *testing.T) {
 		{lookup(net.DNSError{IsNotFound: true}), at(phaseDNS), webhook.ClassDNS},
 		{lookup(net.DNSError{Err: "server misbehaving", IsTemporary: true}), at(phaseDNS), webhook.ClassDNS},
 		{lookup(net.DNSError{Err: "i/o timeout", IsTimeout: true}), at(phaseDNS), webhook.ClassTimeoutDNS},
+		{errors.New("unsupported protocol scheme"), at(phaseWait), webhook.ClassInternal},
 		{context.DeadlineExceeded, at(phaseWait), webhook.ClassTimeoutConnect},
 		{context.DeadlineExceeded, at(phaseDNS), webhook.ClassTimeoutDNS},
 		{context.DeadlineExceeded, at(phaseConnect), webhook.ClassTimeoutConnect},

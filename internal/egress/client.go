@@ -37,7 +37,7 @@ type Options struct {
 	MaxConnsPerHost     int           // connections to one host; 0 = no limit
 	MaxIdleConnsPerHost int           // kept connections to one host; 0 = DefaultIdleConns
 	UserAgent           string        // sent unless a request brings its own; "" = DefaultUserAgent
-	Resolver            *net.Resolver // nil = Go's own, with the machine's configuration
+	Resolver            *net.Resolver // how to reach name servers; nil = as the machine is configured
 	RootCAs             *x509.CertPool
 }
 
@@ -95,8 +95,8 @@ func New(o Options) *Client {
 	return c
 }
 
-// Close waits for the sends under way (their contexts end them), then closes every connection and
-// waits for its goroutines' work to end. A Send after it fails.
+// Close waits for the sends under way (their contexts end them), then ends the dials that have nobody
+// waiting any more and closes every connection. A Send after it fails.
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true

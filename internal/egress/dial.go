@@ -65,17 +65,10 @@ func newDialer(o Options) *dialer {
 		open:   make(map[*conn]struct{}),
 		cancel: make(map[*context.CancelCauseFunc]struct{}),
 	}
-	resolver := o.Resolver
-	if resolver == nil {
-		// Go's own resolver: the C library's takes 127.1 and 0x7f000001 for addresses.
-		resolver = &net.Resolver{PreferGo: true}
-	}
 	// The dial's own deadline is the tighter one, and idle connections are closed before a TCP
 	// keep-alive would be due.
 	sockets := &net.Dialer{Timeout: maxConnect, KeepAlive: -1, ControlContext: d.control}
-	d.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-		return resolver.LookupNetIP(ctx, "ip", host)
-	}
+	d.lookup = lookupWith(o.Resolver)
 	d.connect = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return sockets.DialContext(ctx, "tcp", addr.String())
 	}
@@ -247,45 +240,6 @@ func (d *dialer) allowed(addrs []netip.Addr, port uint16, ownOpen bool) []netip.
 func (d *dialer) allows(target netip.AddrPort, ownOpen bool) bool {
 	return d.policy.AllowsAddr(target.Addr()) && d.policy.AllowsPort(target.Port()) &&
 		(ownOpen || !d.policy.Own.listens(target, interfaceAddrs))
-}
-
-// listens reports whether one of our listeners is at a (plain) address. machine gives the machine's
-// own addresses; it is asked only if a listener is on all of them.
-func (o Own) listens(target netip.AddrPort, machine func() []netip.Addr) bool {
-	for _, listener := range o.Listeners {
-		if listener.Port() != target.Port() {
-			continue
-		}
-		at := plain(listener.Addr())
-		if at == target.Addr() {
-			return true
-		}
-		if at.IsUnspecified() {
-			if target.Addr().IsLoopback() || target.Addr().IsUnspecified() {
-				return true
-			}
-			for _, addr := range machine() {
-				if addr == target.Addr() {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// interfaceAddrs is asked at every dial to a port of ours, since addresses come and go.
-func interfaceAddrs() []netip.Addr {
-	var out []netip.Addr
-	addrs, _ := net.InterfaceAddrs() // without a list, listeners on named addresses are still refused
-	for _, addr := range addrs {
-		if block, ok := addr.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(block.IP); ok {
-				out = append(out, plain(ip))
-			}
-		}
-	}
-	return out
 }
 
 // control is the wall: it sees the address that the kernel is about to connect to, after all

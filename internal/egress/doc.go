@@ -4,7 +4,7 @@
 // Three walls stand behind one another, and each holds without the others:
 //
 //	Policy.CheckURL   the text of a URL, when it is stored and again before it is requested
-//	dialer.resolve    every address a name resolves to, before anything is dialled
+//	dialer.allowed    every address a name resolves to, before anything is dialled
 //	dialer.control    the concrete address, inside the dial, after which nothing can change it
 //
 // The last one is the wall that counts: a name may resolve to a public address when it is checked

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
@@ -248,33 +249,6 @@ func TestSearchDomainsAreNotTried(t *testing.T) {
 	}
 }
 
-func TestOwnListenerIsNotDialled(t *testing.T) {
-	t.Parallel()
-	canary := newSink(t, answering(okAnswer))
-	p := loopback()
-	p.Own.Listeners = []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), canary.Addr.Port())}
-	p.Own.Origins, p.Own.OpenPath = []string{"self.example.com:" + canary.Port}, "/in/"
-	c := newClient(t, Options{Policy: p, Resolver: nameServer(t, everyNameIs("127.0.0.1"))})
-	for _, url := range []string{canary.URL, "http://localhost:" + canary.Port, "http://alias.example.com:" + canary.Port + "/in/x"} {
-		if res := c.Send(t.Context(), Request{URL: url, Body: []byte("{}")}); res.Class != webhook.ClassBlockedAddress {
-			t.Errorf("%s: %s (%s)", url, res.Class, res.Error)
-		}
-	}
-	if n := canary.connections(); n != 0 {
-		t.Fatalf("%d connections to our own listener", n)
-	}
-	// The open path goes through, and what it leaves in the pool opens nothing else.
-	own := "http://self.example.com:" + canary.Port
-	if res := c.Send(t.Context(), Request{URL: own + "/in/x", Body: []byte("{}")}); !res.OK() {
-		t.Errorf("open path: %s (%s)", res.Class, res.Error)
-	}
-	for _, url := range []string{own + "/api", own + "/in/../api"} {
-		if res := c.Send(t.Context(), Request{URL: url, Body: []byte("{}")}); res.Class != webhook.ClassInvalidURL {
-			t.Errorf("%s: %s (%s)", url, res.Class, res.Error)
-		}
-	}
-}
-
 // TestEnvironmentProxyIsNotUsed: a proxy would dial for us, behind every check.
 func TestEnvironmentProxyIsNotUsed(t *testing.T) {
 	canary := newSink(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nproxy"))
@@ -374,6 +348,7 @@ func TestDeadlinesByPhase(t *testing.T) {
 		{name: "tls", scheme: "https", serve: silent, want: webhook.ClassTimeoutTLS},
 		{name: "headers", scheme: "http", serve: silent, want: webhook.ClassTimeoutHeaders},
 		{name: "body", scheme: "http", want: webhook.ClassTimeoutBody, serve: func(c net.Conn) {
+			_, _, _ = readRequest(bufio.NewReader(c))
 			if _, err := c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")); err == nil {
 				silent(c)
 			}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,7 +18,10 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // where net/http writes what receivers send unasked
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must happen before it gives up.
 const patience = 20 * time.Second

@@ -2,12 +2,9 @@ package egress
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,19 +14,11 @@ import (
 
 // Policy says where deliveries may go. The zero Policy is the strict one: https to public addresses.
 type Policy struct {
-	AllowNetworks []netip.Prefix // open besides public addresses; see credentialServices for what they do not open
+	AllowNetworks []netip.Prefix // open besides public addresses; a range leaves out clouds' credential services, a single address opens one
 	DenyNetworks  []netip.Prefix // closed although public or opened; it wins over AllowNetworks
 	AllowHTTP     bool           // http:// besides https://
 	AllowPorts    []uint16       // opened although on the list of refused ports
 	Own           Own            // our own doors
-}
-
-// Own names the doors of this installation. A delivery through one of them could post a message that
-// makes the next delivery, for ever.
-type Own struct {
-	Origins   []string         // host:port of the public URLs, as Origin writes them
-	Listeners []netip.AddrPort // where we listen; an unspecified address stands for every address of the machine
-	OpenPath  string           // path under Origins that may be called all the same, "/like/this/"; "" = none
 }
 
 // Target is a URL that may be stored and requested.
@@ -49,6 +38,8 @@ type URLError struct {
 // Error is the rule.
 func (e *URLError) Error() string { return e.Rule }
 
+var errTooLong = breaks("url must be at most " + strconv.Itoa(webhook.MaxURLLength) + " bytes, escaped")
+
 func breaks(rule string) error { return &URLError{Rule: rule} }
 
 // CheckURL reads the URL of an endpoint. Its error is a *URLError. A name is not resolved: what it
@@ -58,7 +49,11 @@ func (p Policy) CheckURL(raw string) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	return Target{URL: t.url.String(), Authorization: t.authorization}, nil
+	stored := t.url.String()
+	if len(stored) > webhook.MaxURLLength { // escaping made it longer
+		return Target{}, errTooLong
+	}
+	return Target{URL: stored, Authorization: t.authorization}, nil
 }
 
 // target is a URL taken apart.
@@ -91,7 +86,7 @@ func (p Policy) parse(raw string) (target, error) {
 
 	u, err := url.Parse(raw)
 	if err != nil || u.Opaque != "" || u.Scheme != scheme {
-		return target{}, breaks("url must be an absolute http or https URL")
+		return target{}, breaks("url must be a valid URL, in which a % starts an escape such as %20")
 	}
 	t := target{url: u}
 	if u.User != nil && u.User.String() != "" {
@@ -100,6 +95,7 @@ func (p Policy) parse(raw string) (target, error) {
 		t.authorization = webhook.NewSecret("Basic " + pair)
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	u.RawQuery = escapeQuery(u.RawQuery) // the path is escaped by url.URL, the query is not
 	if u.Host = host; port != "" {
 		u.Host = host + ":" + port
 	}
@@ -107,6 +103,22 @@ func (p Policy) parse(raw string) (target, error) {
 		return target{}, err
 	}
 	return t, nil
+}
+
+// escapeQuery percent-encodes what may not stand in a request line.
+func escapeQuery(query string) string {
+	if isPrintable(query) {
+		return query
+	}
+	var out strings.Builder
+	for i := range len(query) {
+		if b := query[i]; b < 0x80 {
+			out.WriteByte(b)
+		} else {
+			fmt.Fprintf(&out, "%%%02X", b)
+		}
+	}
+	return out.String()
 }
 
 // split checks the text as such and cuts out scheme and authority. It reads the bytes itself, since
@@ -117,7 +129,7 @@ func (p Policy) split(raw string) (scheme, authority string, err error) {
 	case raw == "":
 		return "", "", breaks("url must not be empty")
 	case len(raw) > webhook.MaxURLLength:
-		return "", "", breaks("url must be at most " + strconv.Itoa(webhook.MaxURLLength) + " bytes")
+		return "", "", errTooLong
 	case !utf8.ValidString(raw):
 		return "", "", breaks("url must be valid UTF-8")
 	}
@@ -192,55 +204,4 @@ func (p Policy) checkPort(port, scheme string) (uint16, error) {
 		return 0, breaks("url must not use port " + port + ", which belongs to another service")
 	}
 	return uint16(number), nil
-}
-
-// check refuses our own public URLs and reports whether u is the open path under one of them.
-func (o Own) check(u *url.URL, port uint16) (open bool, err error) {
-	if len(o.Origins) == 0 {
-		return false, nil
-	}
-	origin := net.JoinHostPort(u.Hostname(), strconv.Itoa(int(port)))
-	for _, own := range o.Origins {
-		if own != origin {
-			continue
-		}
-		if o.opens(u.EscapedPath()) {
-			return true, nil
-		}
-		return false, breaks("url must not lead back to this service")
-	}
-	return false, nil
-}
-
-// opens reports whether a path lies under OpenPath, however a router may read it: nothing encoded, no
-// dots, no empty segments.
-func (o Own) opens(requested string) bool {
-	if o.OpenPath == "" || strings.Contains(requested, "%") {
-		return false
-	}
-	under := strings.TrimSuffix(o.OpenPath, "/") + "/"
-	clean := path.Clean(requested)
-	return strings.HasPrefix(requested, under) && (clean == requested || clean+"/" == requested)
-}
-
-// Origin is the host:port of an http or https URL, for Own.Origins.
-func Origin(raw string) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("read origin: not an absolute http or https URL")
-	}
-	host := u.Hostname()
-	if addr, err := netip.ParseAddr(host); err == nil {
-		host = plain(addr).String()
-	} else if host, err = asciiHost(host); err != nil {
-		return "", fmt.Errorf("read origin: %w", err)
-	}
-	port := u.Port()
-	switch {
-	case port == "" && u.Scheme == "http":
-		port = "80"
-	case port == "":
-		port = "443"
-	}
-	return net.JoinHostPort(host, port), nil
 }

@@ -3,13 +3,10 @@ package egress
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,7 +245,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
 		},
 	} {
-		for _, body := range []string{`{"n":1}`, "", strings.Repeat("x", 1<<20)} {
+		for _, body := range []string{`{"n":1}`, "", strings.Repeat("x", 1<<18)} {
 			t.Run(fmt.Sprintf("%s, %d bytes", name, len(body)), func(t *testing.T) {
 				t.Parallel()
 				var mu sync.Mutex
@@ -358,141 +355,3 @@ func TestCallerMayEndASend(t *testing.T) {
 		t.Errorf("too late: %s (%s)", res.Class, res.Error)
 	}
 }
-
-func TestLimitOfConnectionsPerHost(t *testing.T) {
-	t.Parallel()
-	arrived, release := make(chan struct{}, 2), make(chan struct{})
-	s := newSink(t, func(c net.Conn) {
-		in := bufio.NewReader(c)
-		for {
-			if _, _, ok := readRequest(in); !ok {
-				return
-			}
-			arrived <- struct{}{}
-			<-release
-			_, _ = io.WriteString(c, okAnswer)
-		}
-	})
-	c := newClient(t, Options{Policy: loopback(), MaxConnsPerHost: 1})
-	done := make(chan Result)
-	go func() { done <- c.Send(t.Context(), Request{URL: s.URL, Body: []byte("{}")}) }()
-	<-arrived
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if res := c.Send(ctx, Request{URL: s.URL, Body: []byte("{}")}); res.Class != webhook.ClassTimeoutConnect {
-		t.Errorf("over the limit: %s (%s)", res.Class, res.Error)
-	}
-	close(release)
-	if res := <-done; !res.OK() {
-		t.Errorf("%s (%s)", res.Class, res.Error)
-	}
-	if n := s.connections(); n != 1 {
-		t.Errorf("%d connections", n)
-	}
-}
-
-func TestKeptConnectionsAreDropped(t *testing.T) {
-	t.Parallel()
-	s := newSink(t, answering(okAnswer))
-	c := newClient(t, Options{Policy: loopback()})
-	reused := func() bool {
-		res := c.Send(t.Context(), Request{URL: s.URL, Body: []byte("{}")})
-		if !res.OK() {
-			t.Fatalf("%s (%s)", res.Class, res.Error)
-		}
-		return res.Reused
-	}
-	if reused() || !reused() {
-		t.Fatal("connections are not kept")
-	}
-	c.CloseIdle()
-	if reused() || !reused() {
-		t.Error("CloseIdle left a connection")
-	}
-	c.Forget(s.URL + "/other")
-	if reused() || !reused() {
-		t.Error("Forget left a connection")
-	}
-	c.Forget("not a URL")
-	if !reused() {
-		t.Error("Forget dropped another host's connection")
-	}
-	l := c.lane(s.Addr.String())
-	l.at(l.born.Add(maxTransportAge), c.fresh)
-	if !reused() {
-		t.Error("a pool was replaced at its age limit")
-	}
-	l.at(l.born.Add(maxTransportAge+1), c.fresh)
-	if reused() {
-		t.Error("a pool outlived its age limit")
-	}
-}
-
-func TestCloseEndsEverything(t *testing.T) {
-	t.Parallel()
-	gone := make(chan struct{})
-	s := newSink(t, func(c net.Conn) {
-		in := bufio.NewReader(c)
-		for {
-			if _, _, ok := readRequest(in); !ok {
-				close(gone)
-				return
-			}
-			_, _ = io.WriteString(c, okAnswer)
-		}
-	})
-	c := New(Options{Policy: loopback()})
-	if res := c.Send(t.Context(), Request{URL: s.URL, Body: []byte("{}")}); !res.OK() {
-		t.Fatalf("%s (%s)", res.Class, res.Error)
-	}
-	// A dial under way, of a send that has given up already.
-	dialing := make(chan struct{})
-	real := c.dialer.connect
-	c.dialer.connect = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-		close(dialing)
-		<-ctx.Done()
-		return nil, context.Cause(ctx)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-dialing; cancel() }()
-	if res := c.Send(ctx, Request{URL: "http://127.0.0.1:1024/", Body: []byte("{}")}); res.Class != webhook.ClassInternal {
-		t.Errorf("%s (%s)", res.Class, res.Error)
-	}
-	c.dialer.connect = real
-	c.Close()
-	select {
-	case <-gone:
-	case <-time.After(patience):
-		t.Error("a kept connection outlives the client")
-	}
-	if res := c.Send(t.Context(), Request{URL: s.URL}); res.Class != webhook.ClassInternal || res.Status != 0 {
-		t.Errorf("after Close: %s (%s)", res.Class, res.Error)
-	}
-	if _, err := c.dialer.dialPlain((&flight{}).observed(t.Context()), "tcp", s.Addr.String()); !errors.Is(err, errClosed) {
-		t.Errorf("dial after Close: %v", err)
-	}
-}
-
-// TestConcurrentSends is for the race detector: many sends share hosts, pools and dials.
-func TestConcurrentSends(t *testing.T) {
-	t.Parallel()
-	s := newSink(t, answering(okAnswer))
-	c := newClient(t, Options{Policy: loopback(), Resolver: nameServer(t, everyNameIs("127.0.0.1", "127.0.0.9")), Timeout: patience})
-	var wg sync.WaitGroup
-	for worker := range 16 {
-		wg.Go(func() {
-			for i := range 25 {
-				url := fmt.Sprintf("http://%d.example.com:%s/", (worker+i)%4, s.Port)
-				if res := c.Send(t.Context(), Request{URL: url, Body: []byte("{}")}); !res.OK() {
-					t.Errorf("%s (%s)", res.Class, res.Error)
-				}
-				if i%10 == 9 {
-					c.Forget(url)
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func init() { log.SetOutput(io.Discard) } // net/http logs what receivers send unasked

@@ -44,11 +44,11 @@ type Publisher struct {
 
 // Request is one message to accept.
 type Request struct {
-	Tenant        webhook.TenantID
-	Application   string          // id or uid
-	Message       webhook.Message // EventType, EventID, Channels, Tags and Payload
-	RetentionDays int             // of the payload; 0 = webhook.DefaultRetentionDays
-	Key           *store.Idempotency
+	Tenant      webhook.TenantID
+	Application string          // id or uid
+	Message     webhook.Message // EventType, EventID, Channels, Tags and Payload
+	Retention   time.Duration   // of the payload; 0 = webhook.DefaultRetentionDays
+	Key         *store.Idempotency
 }
 
 type pending struct {
@@ -77,10 +77,10 @@ func (p *Publisher) Accept(ctx context.Context, r Request) (webhook.Message, err
 	m := r.Message
 	m.TenantID = r.Tenant
 	m.ID = webhook.NewMessageID()
-	if r.RetentionDays == 0 {
-		r.RetentionDays = webhook.DefaultRetentionDays
+	if r.Retention == 0 {
+		r.Retention = webhook.DefaultRetentionDays * 24 * time.Hour
 	}
-	m.ExpiresAt = m.CreatedAt().AddDate(0, 0, r.RetentionDays)
+	m.ExpiresAt = m.CreatedAt().Add(r.Retention)
 	e := &pending{
 		accept: store.Accept{Message: m, Application: r.Application, Idempotency: r.Key},
 		done:   make(chan struct{}),

@@ -176,9 +176,9 @@ WITH t AS MATERIALIZED (
 	INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
 	SELECT DISTINCT d.tenant_id, d.endpoint_id, now() FROM d
 	WHERE NOT $13 AND NOT EXISTS (
-		SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id AND NOT w.resting)
+		SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id AND w.resting_since IS NULL)
 	ORDER BY d.tenant_id, d.endpoint_id
-	ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting = false
+	ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL
 )
 SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
 
@@ -196,11 +196,7 @@ func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int
 		m := &a.Message
 		at[m.ID] = i
 		tenants[j], ids[j] = m.TenantID, m.ID
-		if id, err := webhook.ParseID[webhook.ApplicationID](a.Application); err == nil {
-			apps[j] = (*[16]byte)(&id)
-		} else {
-			appUIDs[j] = &a.Application
-		}
+		apps[j], appUIDs[j] = applicationRef(a.Application)
 		types[j], eventIDs[j] = m.EventType, optional(m.EventID)
 		channels[j], tags[j] = arrayLiteral(m.Channels), arrayLiteral(m.Tags)
 		payloads[j], expiries[j] = m.Payload, m.ExpiresAt
@@ -279,11 +275,7 @@ func (s *Store) resolveLost(ctx context.Context, batch []Accept, lost []int, out
 	for j, i := range lost {
 		a := &batch[i]
 		tenants[j] = a.Message.TenantID
-		if id, err := webhook.ParseID[webhook.ApplicationID](a.Application); err == nil {
-			apps[j] = (*[16]byte)(&id)
-		} else {
-			appUIDs[j] = &a.Application
-		}
+		apps[j], appUIDs[j] = applicationRef(a.Application)
 		if a.Idempotency != nil {
 			keys[j] = a.Idempotency.Key[:]
 		}
@@ -385,6 +377,17 @@ func isUnique(err error) bool {
 func isRolledBack(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "40") && pg.Code != "40003"
+}
+
+// applicationRef is a ref as SQL takes it: an id or a uid, or neither for what can be none.
+func applicationRef(ref string) (id *[16]byte, uid *string) {
+	if parsed, err := webhook.ParseID[webhook.ApplicationID](ref); err == nil {
+		return (*[16]byte)(&parsed), nil
+	}
+	if !storable(ref) {
+		return nil, nil
+	}
+	return nil, &ref
 }
 
 func optional(text string) *string {

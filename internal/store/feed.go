@@ -44,7 +44,8 @@ func (s *Store) FeedDue(ctx context.Context, limit int, lease time.Duration) ([]
 }
 
 const (
-	wakesSQL = `SELECT tenant_id, endpoint_id, resting FROM endpoint_wake WHERE due_at <= now() ORDER BY due_at LIMIT $1`
+	wakesSQL = `SELECT tenant_id, endpoint_id, COALESCE(resting_since < now() - make_interval(secs => $2), false)
+FROM endpoint_wake WHERE due_at <= now() ORDER BY due_at LIMIT $1`
 
 	parkedSQL = `
 UPDATE delivery SET state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $4)
@@ -58,16 +59,23 @@ WHERE ctid = ANY (ARRAY (
 )) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
 
 	// The wakes served go behind those that were not, so that endpoints take turns.
-	rotateSQL = `UPDATE endpoint_wake w SET due_at = now(), resting = false FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+	rotateSQL = `UPDATE endpoint_wake w SET due_at = now(), resting_since = NULL
+FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
 WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
 
-	restSQL = `UPDATE endpoint_wake w SET due_at = now() + make_interval(secs => $3), resting = true
+	// A resting wake is looked at less and less often.
+	restSQL = `UPDATE endpoint_wake w SET resting_since = COALESCE(resting_since, now()),
+	due_at = now() + GREATEST(now() - resting_since, make_interval(secs => $3))
 FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
 WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
 
 	removeSQL = `DELETE FROM endpoint_wake w USING unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting AND w.due_at <= now()`
+WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting_since < now() - make_interval(secs => $3)`
 )
+
+// firstRest is how soon a wake that is put to rest is looked at again: whoever parked meanwhile and
+// saw it awake has committed by then, but for the slowest.
+const firstRest = 50 * time.Millisecond
 
 // wakes is a list of endpoints as the arrays that SQL takes.
 type wakes struct{ tenants, endpoints [][16]byte }
@@ -79,17 +87,18 @@ func (w *wakes) add(k endpointKey) {
 // FeedWakes releases parked deliveries of at most endpoints endpoints whose wake is due, at most
 // perEndpoint of each, oldest first.
 //
-// A wake whose parked rows are all released rests for longer than a statement may take. Until then
-// whoever parks and saw it awake has committed, so that the next look sees their rows; whoever parks
-// and sees it resting wakes it, and waits for us if we are just removing it. So no parked row is
-// forgotten, and a busy endpoint's wake is not a lock that every accept and the feeder fight for.
+// A wake whose parked rows are all released rests for longer than a statement may take, and is still
+// looked at now and then. By the end of that whoever parked and saw it awake has committed, so that a
+// look sees their rows; whoever parks and sees it resting wakes it, and waits for us if we are just
+// removing it. So no parked row is forgotten, and a busy endpoint's wake is not a lock that every
+// accept and the feeder fight for.
 func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease time.Duration) ([]Fed, error) {
 	fail := func(err error) ([]Fed, error) { return nil, fmt.Errorf("feed woken endpoints: %w", err) }
 	type wake struct {
 		Tenant, Endpoint [16]byte
-		Resting          bool
+		Rested           bool
 	}
-	rows, err := s.pool.Query(ctx, wakesSQL, endpoints)
+	rows, err := s.pool.Query(ctx, wakesSQL, endpoints, s.wakeRest.Seconds())
 	if err != nil {
 		return fail(err)
 	}
@@ -122,7 +131,7 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease
 		switch n := released[k]; {
 		case n >= perEndpoint:
 			rotate.add(k)
-		case n == 0 && w.Resting:
+		case n == 0 && w.Rested:
 			remove.add(k)
 		default:
 			rest.add(k)
@@ -133,10 +142,10 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease
 		b.Queue(rotateSQL, rotate.tenants, rotate.endpoints)
 	}
 	if len(rest.tenants) > 0 {
-		b.Queue(restSQL, rest.tenants, rest.endpoints, s.wakeRest.Seconds())
+		b.Queue(restSQL, rest.tenants, rest.endpoints, firstRest.Seconds())
 	}
 	if len(remove.tenants) > 0 {
-		b.Queue(removeSQL, remove.tenants, remove.endpoints)
+		b.Queue(removeSQL, remove.tenants, remove.endpoints, s.wakeRest.Seconds())
 	}
 	// What was released is released: it goes to the queue whether or not the wakes were put away.
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
@@ -166,9 +175,9 @@ WITH p AS (
 INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
 SELECT DISTINCT p.tenant_id, p.endpoint_id, now() FROM p
 WHERE NOT EXISTS (
-	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND NOT w.resting)
+	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND w.resting_since IS NULL)
 ORDER BY p.tenant_id, p.endpoint_id
-ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting = false`,
+ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL`,
 		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds)
 	if err != nil {
 		return fmt.Errorf("park %d deliveries: %w", len(deliveries), err)

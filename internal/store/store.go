@@ -84,7 +84,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{
+	sqlDB := stdlib.OpenDBFromPool(pool)
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: sqlDB}), &gorm.Config{
 		SkipDefaultTransaction: true,
 		DisableAutomaticPing:   true,
 		NamingStrategy:         schema.NamingStrategy{SingularTable: true},
@@ -95,6 +96,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		err = requireTenant(db)
 	}
 	if err != nil {
+		_ = sqlDB.Close()
 		pool.Close()
 		results.Close()
 		return nil, fmt.Errorf("open gorm: %w", err)

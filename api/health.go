@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+const (
+	// readyLife is how long one look at what we stand on is believed, so that anybody may ask at any rate.
+	readyLife = 250 * time.Millisecond
+	// readyTimeout is how long such a look may take.
+	readyTimeout = 2 * time.Second
+)
+
+// readiness asks whether requests can be served, at most once per readyLife.
+type readiness struct {
+	ask   func(context.Context) error
+	mu    sync.Mutex
+	asked time.Time
+	err   error
+}
+
+func newReadiness(ask func(context.Context) error) *readiness { return &readiness{ask: ask} }
+
+func (r *readiness) check(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked.IsZero() && time.Since(r.asked) < readyLife {
+		return r.err
+	}
+	// Not the caller's context: its going away must not make the next one think we are ill.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	if r.err = r.ask(ctx); r.err != nil {
+		r.err = webhook.Unavailable(r.err, "Not ready to serve")
+	}
+	r.asked = time.Now()
+	return r.err
+}
+
+// ginPath writes a path of the document as gin wants it.
+func ginPath(path string) string { return strings.NewReplacer("{", ":", "}", "").Replace(path) }
+
+// mountPlain adds what needs no credential and is no operation: health, metrics, the document.
+func (s *server) mountPlain(engine *gin.Engine) {
+	get := func(path string, serve gin.HandlerFunc) {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			engine.Handle(method, path, serve)
+			s.patterns[pattern{method, path}] = method + " " + path
+		}
+	}
+	for _, base := range []string{"", basePath} {
+		get(base+"/health/live", s.live)
+		get(base+"/health/ready", s.isReady)
+		get(base+"/health", s.isReady)
+	}
+	get(basePath+"/health/ping", s.ping)
+	get(basePath+"/openapi.json", func(c *gin.Context) { answer(c, http.StatusOK, s.document) })
+	if s.metrics != nil {
+		get("/metrics", gin.WrapH(s.metrics.Handler()))
+	}
+}
+
+// live says that the process answers; it asks nobody else, so that a database that is away does not
+// get every process killed.
+func (s *server) live(c *gin.Context) { answer(c, http.StatusOK, []byte(`{"status":"ok"}`)) }
+
+// isReady says that requests can be served.
+func (s *server) isReady(c *gin.Context) {
+	if err := s.ready.check(c.Request.Context()); err != nil {
+		s.fail(c, err)
+		return
+	}
+	s.live(c)
+}
+
+func (s *server) ping(c *gin.Context) { answer(c, http.StatusNoContent, nil) }

@@ -1,0 +1,312 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+
+	"github.com/posthaste/posthaste/internal/auth"
+	"github.com/posthaste/posthaste/internal/failpoint"
+	"github.com/posthaste/posthaste/internal/publish"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+// messageIn documents the body of a publish and is what it is read into, in one pass: its payload is
+// the bytes as they came, and its few rules are checked by hand.
+type messageIn struct {
+	EventType              eventTypeName      `json:"eventType"`
+	Payload                payload            `json:"payload" doc:"At most 1 MiB; delivered byte for byte."`
+	Data                   payload            `json:"data,omitempty" nullable:"true" deprecated:"true" doc:"Another name of payload."`
+	EventID                *uidText           `json:"eventId,omitempty" nullable:"true" doc:"Your own id, unique in the application."`
+	Channels               []channelName      `json:"channels,omitempty" nullable:"true" maxItems:"10"`
+	Tags                   []tagName          `json:"tags,omitempty" nullable:"true" maxItems:"5"`
+	PayloadRetentionPeriod *int               `json:"payloadRetentionPeriod,omitempty" nullable:"true" minimum:"1" maximum:"90" default:"90" doc:"Days."`
+	PayloadRetentionHours  *int               `json:"payloadRetentionHours,omitempty" nullable:"true" minimum:"1" maximum:"2160" doc:"Instead of the period."`
+	Application            applicationInline  `json:"application,omitempty" nullable:"true" doc:"Creates the application if it does not exist; its uid must be the one in the path."`
+	DeliverAt              unsupported        `json:"deliverAt,omitempty" nullable:"true" doc:"Not supported."`
+	TransformationsParams  transformationsRaw `json:"transformationsParams,omitempty" nullable:"true"`
+}
+
+// applicationInline is read as an applicationIn, but only when it is needed.
+type applicationInline json.RawMessage
+
+// UnmarshalJSON keeps the text; null is nothing.
+func (a *applicationInline) UnmarshalJSON(text []byte) error {
+	if string(text) != "null" {
+		*a = append((*a)[:0], text...)
+	}
+	return nil
+}
+
+// Schema is that of an application.
+func (applicationInline) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+// unsupported is a member that clients know and this server refuses, since ignoring it would do
+// something else than was asked.
+type unsupported struct{ sent bool }
+
+// UnmarshalJSON notes that there was something.
+func (u *unsupported) UnmarshalJSON(text []byte) error {
+	u.sent = string(text) != "null"
+	return nil
+}
+
+// Schema is that of deliverAt, the one that is documented.
+func (unsupported) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
+}
+
+// transformationsRaw is refused if it would replace the payload, and ignored otherwise: it addresses
+// transformations, of which there are none.
+type transformationsRaw struct{ rawPayload bool }
+
+// UnmarshalJSON looks for the one member that counts.
+func (t *transformationsRaw) UnmarshalJSON(text []byte) error {
+	var in struct {
+		RawPayload unsupported `json:"rawPayload"`
+	}
+	if err := json.Unmarshal(text, &in); err != nil {
+		return err
+	}
+	t.rawPayload = in.RawPayload.sent
+	return nil
+}
+
+// Schema is any object.
+func (transformationsRaw) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+// messageCreate documents a publish; publish serves it.
+type messageCreate struct {
+	applicationPath
+	contentQuery
+	Body messageIn
+}
+
+// publish is the hot path: every message a tenant sends comes through here. It is served without the
+// general way of reading bodies, which would decode the payload only to throw the result away.
+func (s *server) publish(c *gin.Context, who call) {
+	m, withContent, err := s.publishOne(c, who)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	failpoint.Hit(failpoint.APIBeforeAnswer)
+	answer(c, http.StatusAccepted, appendMessage(make([]byte, 0, 256+len(m.EventType)+payloadSize(m, withContent)), m, withContent))
+}
+
+func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withContent bool, err error) {
+	r, inline, withContent, err := readPublish(c, who.view.Scope().Tenant)
+	if err != nil {
+		return m, false, err
+	}
+	ctx := c.Request.Context()
+	m, err = s.publisher.Accept(ctx, r)
+	if inline != nil && errors.Is(err, webhook.ErrNotFound) {
+		if err := s.applicationInline(ctx, who, r.Application, inline); err != nil {
+			return m, false, err
+		}
+		m, err = s.publisher.Accept(ctx, r)
+	}
+	return m, withContent, err
+}
+
+// readPublish reads and checks all of a publish.
+func readPublish(c *gin.Context, tenant webhook.TenantID) (r publish.Request, inline applicationInline, withContent bool, err error) {
+	r = publish.Request{Tenant: tenant, Application: c.Param("app_id")}
+	if !isName(r.Application) {
+		return r, nil, false, invalidAt(typeValue, []string{"path", "app_id_or_uid"}, breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
+	}
+	if withContent, err = wantsContent(c.Request.URL.RawQuery); err != nil {
+		return r, nil, false, err
+	}
+	key, keyed, err := idempotencyKey(c)
+	if err != nil {
+		return r, nil, false, err
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return r, nil, false, err
+	}
+	defer release(body)
+	failpoint.Hit(failpoint.APIBodyRead)
+	var in messageIn
+	if err := decodeMessage(body.Bytes(), &in); err != nil {
+		return r, nil, false, err
+	}
+	if r.Message, r.Retention, err = in.message(); err != nil {
+		return r, nil, false, err
+	}
+	if keyed {
+		r.Key = &store.Idempotency{
+			Key: onceKey(c, tenant, key), BodyHash: sha256.Sum256(body.Bytes()), CheckBody: !strings.HasPrefix(key, autoPrefix),
+		}
+	}
+	return r, in.Application, withContent, nil
+}
+
+// wantsContent reads the one query parameter of a publish, without taking apart a query that is not
+// there.
+func wantsContent(raw string) (bool, error) {
+	if raw == "" {
+		return true, nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return false, &webhook.Error{Kind: webhook.KindBadRequest, Detail: "The query cannot be parsed"}
+	}
+	text := query.Get("with_content")
+	if text == "" {
+		return true, nil
+	}
+	with, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, badQuery("with_content", "must be true or false")
+	}
+	return with, nil
+}
+
+// decodeMessage reads the envelope. Of the payload nothing is changed or kept back.
+func decodeMessage(body []byte, in *messageIn) error {
+	if err := checkText(body); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, in); err != nil {
+		return shapeError(err, "body")
+	}
+	if in.Payload == nil {
+		in.Payload = in.Data
+	}
+	return nil
+}
+
+// message checks what was read.
+func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error) {
+	if !isName(string(in.EventType)) {
+		if in.EventType == "" {
+			return m, 0, webhook.Invalid("eventType", "is required")
+		}
+		return m, 0, webhook.Invalid("eventType", "%s", breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
+	}
+	switch {
+	case in.Payload == nil:
+		return m, 0, webhook.Invalid("payload", "is required")
+	case in.Payload[0] != '{':
+		return m, 0, invalidAt(typeJSON, []string{"body", "payload"}, "must be an object")
+	case len(in.Payload) > webhook.MaxPayload:
+		return m, 0, errPayload
+	}
+	m = webhook.Message{EventType: string(in.EventType), Payload: in.Payload}
+	if in.EventID != nil {
+		m.EventID = string(*in.EventID)
+		if !isName(m.EventID) {
+			return m, 0, webhook.Invalid("eventId", "%s", breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
+		}
+		if strings.HasPrefix(m.EventID, m.ID.Prefix()) {
+			return m, 0, webhook.Invalid("eventId", "must not start with %s, which ids start with", m.ID.Prefix())
+		}
+	}
+	if m.Channels, err = names("channels", in.Channels, channelAlphabet, webhook.MaxChannels, webhook.MaxChannelLength); err != nil {
+		return m, 0, err
+	}
+	if m.Tags, err = names("tags", in.Tags, tagAlphabet, webhook.MaxTags, webhook.MaxTagLength); err != nil {
+		return m, 0, err
+	}
+	switch {
+	case in.DeliverAt.sent:
+		return m, 0, webhook.Invalid("deliverAt", "is not supported by this server")
+	case in.TransformationsParams.rawPayload:
+		return m, 0, invalidAt(typeValue, []string{"body", "transformationsParams", "rawPayload"}, "is not supported by this server")
+	}
+	keep, err = in.retention()
+	return m, keep, err
+}
+
+const hoursPerDay = 24
+
+func (in *messageIn) retention() (time.Duration, error) {
+	const minHours, maxHours = 1, webhook.MaxRetentionDays * hoursPerDay
+	period, hours := in.PayloadRetentionPeriod, in.PayloadRetentionHours
+	switch {
+	case period != nil && (*period < webhook.MinRetentionDays || *period > webhook.MaxRetentionDays):
+		return 0, webhook.Invalid("payloadRetentionPeriod", "must be %d to %d days", webhook.MinRetentionDays, webhook.MaxRetentionDays)
+	case hours != nil && (*hours < minHours || *hours > maxHours):
+		return 0, webhook.Invalid("payloadRetentionHours", "must be %d to %d hours", minHours, maxHours)
+	case hours != nil && period != nil:
+		return 0, webhook.Invalid("payloadRetentionHours", "must not be given together with payloadRetentionPeriod")
+	case hours != nil:
+		return time.Duration(*hours) * time.Hour, nil
+	case period != nil:
+		return time.Duration(*period) * hoursPerDay * time.Hour, nil
+	}
+	return 0, nil
+}
+
+// names checks a message's channels or tags; nothing is nil.
+func names[T ~string](field string, texts []T, punctuation string, maxCount, maxLength int) ([]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	if len(texts) > maxCount {
+		return nil, webhook.Invalid(field, "must be at most %d", maxCount)
+	}
+	for i, text := range texts {
+		if !inAlphabet(string(text), punctuation, maxLength) {
+			return nil, invalidAt(typeValue, []string{"body", field, "[" + strconv.Itoa(i) + "]"}, breaksAlphabet(punctuation, maxLength))
+		}
+	}
+	return plain(texts), nil
+}
+
+// applicationInline creates the application that a publish brought along. Another request may have
+// been first, which is as well.
+func (s *server) applicationInline(ctx context.Context, who call, ref string, text applicationInline) error {
+	if !who.scopes.Allow(auth.Write) {
+		return errScope
+	}
+	var in applicationIn
+	err := s.inline.decode(text, reflect.ValueOf(&in))
+	var a webhook.Application
+	if err == nil {
+		a, err = in.application()
+	}
+	switch {
+	case err != nil:
+		return within(err, "application")
+	case a.UID == "":
+		return invalidAt(typeUIDMissing, []string{"body", "application", "uid"}, "is required to create the application")
+	case a.UID != ref:
+		return invalidAt(typeUIDOther, []string{"body", "application", "uid"}, "must be the uid in the path")
+	}
+	_, _, err = who.view.CreateApplication(ctx, a, true)
+	return err
+}
+
+// within moves the fields an error is about one level down.
+func within(err error, name string) error {
+	var e *webhook.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	inner := *e
+	inner.Fields = slices.Clone(e.Fields)
+	for i, f := range inner.Fields {
+		inner.Fields[i].Loc = slices.Concat(f.Loc[:1], []string{name}, f.Loc[1:])
+	}
+	return &inner
+}

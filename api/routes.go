@@ -1,0 +1,92 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/posthaste/posthaste/internal/auth"
+)
+
+// Paths that several routes share.
+const (
+	applicationsPath = basePath + "/app"
+	oneApplication   = applicationsPath + "/{app_id}"
+	endpointsPath    = oneApplication + "/endpoint"
+	oneEndpoint      = endpointsPath + "/{endpoint_id}"
+	messagesPath     = oneApplication + "/msg"
+	oneMessage       = messagesPath + "/{msg_id}"
+	eventTypesPath   = basePath + "/event-type"
+	oneEventType     = eventTypesPath + "/{event_type_name}"
+	tenantsPath      = operatorPath + "/tenant"
+	oneTenant        = tenantsPath + "/{tenant_id}"
+	apiKeysPath      = oneTenant + "/api-key"
+)
+
+var (
+	ok        = []int{http.StatusOK}
+	created   = []int{http.StatusCreated}
+	accepted  = []int{http.StatusAccepted}
+	noContent = []int{http.StatusNoContent}
+	upserted  = []int{http.StatusOK, http.StatusCreated}
+)
+
+// routes is the table of everything the API can do, and who may do it. Signing keys need admin, since
+// who has one can sign as the tenant.
+func (s *server) routes() []route {
+	tenant := func(scope auth.Scope, method, path, id, summary string, success []int, handle binding) route {
+		return route{class: classTenant, scope: scope, method: method, path: path, id: id, summary: summary, success: success, handle: handle}
+	}
+	operator := func(method, path, id, summary string, success []int, handle binding) route {
+		return route{class: classOperator, method: method, path: path, id: id, summary: summary, success: success, handle: handle}
+	}
+	optional := func(r route) route {
+		r.bodyOptional = true
+		return r
+	}
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+	return []route{
+		tenant(auth.Read, get, applicationsPath, "v1.application.list", "List applications", ok, handle(s.applicationList)),
+		tenant(auth.Write, post, applicationsPath, "v1.application.create", "Create an application", upserted, handle(s.applicationCreate)),
+		tenant(auth.Read, get, oneApplication, "v1.application.get", "Get an application", ok, handle(s.applicationGet)),
+		tenant(auth.Write, put, oneApplication, "v1.application.update", "Replace or create an application", upserted, handle(s.applicationPut)),
+		tenant(auth.Write, patch, oneApplication, "v1.application.patch", "Change parts of an application", ok, handle(s.applicationPatch)),
+		tenant(auth.Write, del, oneApplication, "v1.application.delete", "Delete an application", noContent, handle(s.applicationDelete)),
+
+		tenant(auth.Read, get, endpointsPath, "v1.endpoint.list", "List endpoints", ok, handle(s.endpointList)),
+		tenant(auth.Write, post, endpointsPath, "v1.endpoint.create", "Create an endpoint", created, handle(s.endpointCreate)),
+		tenant(auth.Read, get, oneEndpoint, "v1.endpoint.get", "Get an endpoint", ok, handle(s.endpointGet)),
+		tenant(auth.Write, put, oneEndpoint, "v1.endpoint.update", "Replace or create an endpoint", upserted, handle(s.endpointPut)),
+		tenant(auth.Write, patch, oneEndpoint, "v1.endpoint.patch", "Change parts of an endpoint", ok, handle(s.endpointPatch)),
+		tenant(auth.Write, del, oneEndpoint, "v1.endpoint.delete", "Delete an endpoint", noContent, handle(s.endpointDelete)),
+		tenant(auth.Admin, get, oneEndpoint+"/secret", "v1.endpoint.get-secret", "Get an endpoint's signing key", ok, handle(s.endpointSecretGet)),
+		optional(tenant(auth.Admin, post, oneEndpoint+"/secret/rotate", "v1.endpoint.rotate-secret", "Replace an endpoint's signing key", noContent, handle(s.endpointSecretRotate))),
+		tenant(auth.Read, get, oneEndpoint+"/headers", "v1.endpoint.get-headers", "Get an endpoint's custom headers", ok, handle(s.endpointHeadersGet)),
+		tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut)),
+		tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch)),
+
+		tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList)),
+		tenant(auth.Write, post, eventTypesPath, "v1.event-type.create", "Create an event type", created, handle(s.eventTypeCreate)),
+		tenant(auth.Read, get, oneEventType, "v1.event-type.get", "Get an event type", ok, handle(s.eventTypeGet)),
+		tenant(auth.Write, put, oneEventType, "v1.event-type.update", "Replace or create an event type", upserted, handle(s.eventTypePut)),
+		tenant(auth.Write, patch, oneEventType, "v1.event-type.patch", "Change parts of an event type", ok, handle(s.eventTypePatch)),
+		tenant(auth.Write, del, oneEventType, "v1.event-type.delete", "Archive or remove an event type", noContent, handle(s.eventTypeDelete)),
+
+		tenant(auth.Read, get, messagesPath, "v1.message.list", "List messages", ok, handle(s.messageList)),
+		tenant(auth.Send, post, messagesPath, "v1.message.create", "Publish a message", accepted, binding{
+			input: reflect.TypeFor[messageCreate](), output: reflect.TypeFor[messageOut](), direct: (*server).publish,
+		}),
+		tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet)),
+
+		tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint)),
+		tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage)),
+		tenant(auth.Read, get, oneMessage+"/attempt/{attempt_id}", "v1.message-attempt.get", "Get an attempt", ok, handle(s.attemptGet)),
+
+		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
+		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),
+		operator(get, oneTenant, "v1.operator.tenant.get", "Get a tenant", ok, handle(s.tenantGet)),
+		operator(del, oneTenant, "v1.operator.tenant.delete", "Delete a tenant", noContent, handle(s.tenantDelete)),
+		operator(get, apiKeysPath, "v1.operator.api-key.list", "List a tenant's API keys", ok, handle(s.apiKeyList)),
+		operator(post, apiKeysPath, "v1.operator.api-key.create", "Create an API key", upserted, handle(s.apiKeyCreate)),
+		optional(operator(post, apiKeysPath+"/{key_id}/expire", "v1.operator.api-key.expire", "End an API key", noContent, handle(s.apiKeyExpire))),
+	}
+}
