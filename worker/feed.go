@@ -16,11 +16,10 @@ const (
 	feedEvery = 200 * time.Millisecond
 	// fullEvery is how often it looks for room while the window is full.
 	fullEvery = 15 * time.Millisecond
-	// feedLimit is how many deliveries one scan releases at most, and wakeLimit of how many endpoints
-	// and perWake of each when it is parked ones.
+	// feedLimit is how many deliveries one statement releases at most, and wakeLimit of how many
+	// endpoints when it is parked ones.
 	feedLimit = 2048
 	wakeLimit = 64
-	perWake   = 512
 	// sweepEvery is how often forgotten wakes are looked for; there should be none.
 	sweepEvery = 30 * time.Second
 	// sentinelEvery is how often the queue is asked whether it is still the one that was filled.
@@ -83,38 +82,44 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 			f.w.o.Logger.Warn("recreated missing wakes", "count", n)
 		}
 	}
+	start := time.Now()
+	due, awake, err := f.w.o.Store.Due(ctx)
+	if err != nil || !due && !awake {
+		return feedEvery, err
+	}
 	room := f.w.o.Dispatcher.Room(ctx) * queue.MaxTaskDeliveries
 	if room == 0 {
 		return fullEvery, nil
 	}
-	start := time.Now()
-	due, err := f.w.o.Store.FeedDue(ctx, min(room, feedLimit), f.w.lease())
-	if err != nil {
-		return 0, err
-	}
-	f.push(ctx, due)
-	room -= len(due)
-	var woken []store.Fed
-	if room > 0 {
-		woken, err = f.w.o.Store.FeedWakes(ctx, wakeLimit, min(perWake, max(1, room/wakeLimit)), f.w.lease())
+	released := 0
+	if due {
+		fed, err := f.w.o.Store.FeedDue(ctx, min(room, feedLimit), f.w.lease())
 		if err != nil {
 			return 0, err
 		}
-		f.push(ctx, woken)
+		f.push(ctx, fed, telemetry.ReleasedDue)
+		released += len(fed)
+	}
+	if room -= released; awake && room > 0 {
+		fed, err := f.w.o.Store.FeedWakes(ctx, wakeLimit, min(room, feedLimit), f.w.lease())
+		if err != nil {
+			return 0, err
+		}
+		f.push(ctx, fed, telemetry.ReleasedWake)
+		released += len(fed)
 	}
 	f.w.o.Metrics.FeederScan.Observe(time.Since(start).Seconds())
-	f.w.o.Metrics.Released(telemetry.ReleasedDue, len(due))
-	f.w.o.Metrics.Released(telemetry.ReleasedWake, len(woken))
-	if len(due)+len(woken) > 0 {
-		return 0, nil
+	if released == 0 {
+		return feedEvery, nil
 	}
-	return feedEvery, nil
+	return 0, nil
 }
 
-func (f *feeder) push(ctx context.Context, fed []store.Fed) {
+func (f *feeder) push(ctx context.Context, fed []store.Fed, why telemetry.Reason) {
 	if len(fed) == 0 {
 		return
 	}
+	f.w.o.Metrics.Released(why, len(fed))
 	failpoint.Hit(failpoint.FeederMidBatch)
 	f.w.o.Dispatcher.Push(ctx, fed)
 }

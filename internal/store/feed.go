@@ -43,8 +43,20 @@ func (s *Store) FeedDue(ctx context.Context, limit int, lease time.Duration) ([]
 	return fed, nil
 }
 
+// Due reports whether any delivery or any wake is due. Asking costs two looks at an index, so that an
+// idle feeder costs next to nothing.
+func (s *Store) Due(ctx context.Context) (deliveries, wakes bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at <= now()),
+		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now())`).Scan(&deliveries, &wakes)
+	if err != nil {
+		return false, false, fmt.Errorf("look for what is due: %w", err)
+	}
+	return deliveries, wakes, nil
+}
+
 const (
-	wakesSQL = `SELECT tenant_id, endpoint_id, COALESCE(resting_since < now() - make_interval(secs => $2), false)
+	wakesSQL = `SELECT tenant_id, endpoint_id, resting_since IS NOT NULL,
+	COALESCE(resting_since < now() - make_interval(secs => $2), false)
 FROM endpoint_wake WHERE due_at <= now() ORDER BY due_at LIMIT $1`
 
 	parkedSQL = `
@@ -84,19 +96,19 @@ func (w *wakes) add(k endpointKey) {
 	w.tenants, w.endpoints = append(w.tenants, k.tenant), append(w.endpoints, k.endpoint)
 }
 
-// FeedWakes releases parked deliveries of at most endpoints endpoints whose wake is due, at most
-// perEndpoint of each, oldest first.
+// FeedWakes releases about limit parked deliveries, spread evenly over at most endpoints endpoints whose
+// wake is due, the oldest of each first.
 //
 // A wake whose parked rows are all released rests for longer than a statement may take, and is still
 // looked at now and then. By the end of that whoever parked and saw it awake has committed, so that a
 // look sees their rows; whoever parks and sees it resting wakes it, and waits for us if we are just
 // removing it. So no parked row is forgotten, and a busy endpoint's wake is not a lock that every
 // accept and the feeder fight for.
-func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease time.Duration) ([]Fed, error) {
+func (s *Store) FeedWakes(ctx context.Context, endpoints, limit int, lease time.Duration) ([]Fed, error) {
 	fail := func(err error) ([]Fed, error) { return nil, fmt.Errorf("feed woken endpoints: %w", err) }
 	type wake struct {
 		Tenant, Endpoint [16]byte
-		Rested           bool
+		Resting, Rested  bool
 	}
 	rows, err := s.pool.Query(ctx, wakesSQL, endpoints, s.wakeRest.Seconds())
 	if err != nil {
@@ -109,11 +121,12 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease
 	if len(due) == 0 {
 		return nil, nil
 	}
+	share := max(1, limit/len(due))
 	var all wakes
 	for _, w := range due {
 		all.add(endpointKey{w.Tenant, w.Endpoint})
 	}
-	rows, err = s.pool.Query(ctx, parkedSQL, all.tenants, all.endpoints, perEndpoint, lease.Seconds())
+	rows, err = s.pool.Query(ctx, parkedSQL, all.tenants, all.endpoints, share, lease.Seconds())
 	if err != nil {
 		return fail(err)
 	}
@@ -129,8 +142,9 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease
 	for _, w := range due {
 		k := endpointKey{w.Tenant, w.Endpoint}
 		switch n := released[k]; {
-		case n >= perEndpoint:
+		case n >= share && (w.Resting || len(due) == endpoints):
 			rotate.add(k)
+		case n >= share: // every due wake has had its turn: nobody is waiting behind this one
 		case n == 0 && w.Rested:
 			remove.add(k)
 		default:
@@ -146,6 +160,9 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, perEndpoint int, lease
 	}
 	if len(remove.tenants) > 0 {
 		b.Queue(removeSQL, remove.tenants, remove.endpoints, s.wakeRest.Seconds())
+	}
+	if b.Len() == 0 {
+		return fed, nil
 	}
 	// What was released is released: it goes to the queue whether or not the wakes were put away.
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {

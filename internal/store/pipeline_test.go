@@ -496,7 +496,7 @@ func TestParkedDeliveriesGoInOrderAndTheirWakeRests(t *testing.T) {
 	}
 	var order []webhook.MessageID
 	for range 3 {
-		fed, err := p.FeedWakes(t.Context(), 10, 2, lease)
+		fed, err := p.FeedWakes(t.Context(), 10, 4, lease)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -564,7 +564,7 @@ func TestNoParkedDeliveryIsForgotten(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatalf("%d of %d deliveries were fed", fed, want)
 		}
-		got, err := p.FeedWakes(t.Context(), 100, 3, lease)
+		got, err := p.FeedWakes(t.Context(), 100, 9, lease)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -594,6 +594,49 @@ func TestParkTakesBackWhatCouldNotBePushed(t *testing.T) {
 	if err != nil || len(fed) != 1 || fed[0].Feed != 2 {
 		t.Errorf("fed after parking: %+v, %v", fed, err)
 	}
+}
+
+// TestManyEndpointsTakeTurns has more endpoints than one look serves, and expects every one of them to
+// be served once before any is served again.
+func TestManyEndpointsTakeTurns(t *testing.T) {
+	p := newPipeline(t)
+	for range 9 {
+		p.endpoint()
+	}
+	p.accept(parked, p.message(), p.message(), p.message())
+	for round := range 3 {
+		served := map[webhook.EndpointID]int{}
+		for range 3 {
+			fed, err := p.FeedWakes(t.Context(), 3, 3, lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range fed {
+				served[f.Endpoint]++
+			}
+		}
+		if len(served) != 9 {
+			t.Errorf("round %d served %d endpoints of 9: %v", round, len(served), served)
+		}
+	}
+}
+
+func TestDueSaysWhatThereIsToDo(t *testing.T) {
+	p := newPipeline(t)
+	p.endpoint()
+	want := func(deliveries, wakes bool) {
+		t.Helper()
+		if d, w, err := p.Due(t.Context()); d != deliveries || w != wakes || err != nil {
+			t.Errorf("due: deliveries %v, wakes %v, %v", d, w, err)
+		}
+	}
+	want(false, false)
+	p.accept(released, p.message())
+	want(false, false)
+	p.exec(`UPDATE delivery SET due_at = now()`)
+	want(true, false)
+	p.accept(parked, p.message())
+	want(true, true)
 }
 
 func TestASweepFindsForgottenEndpoints(t *testing.T) {
