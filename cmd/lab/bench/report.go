@@ -1,0 +1,251 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is everything a bench found.
+type Report struct {
+	Began   time.Time `json:"began"`
+	Commit  string    `json:"commit"` // with "+changes" if the tree differed from it
+	Machine Machine   `json:"machine"`
+	Runs    []Run     `json:"runs"`
+}
+
+// Machine is where it was measured.
+type Machine struct {
+	CPUs   int    `json:"cpus"`
+	Model  string `json:"model"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+// NewReport notes where and on what the bench runs.
+func NewReport(ctx context.Context) Report {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return Report{
+		Began: time.Now().UTC(), Commit: commit(ctx),
+		Machine: Machine{CPUs: runtime.NumCPU(), Model: cpuModel(), Kernel: strings.TrimSpace(string(kernel)), Go: runtime.Version()},
+	}
+}
+
+func cpuModel() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	_, rest, _ := bytes.Cut(text, []byte("model name"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strings.Trim(string(line), "\t :")
+}
+
+// commit is the present commit; empty where there is no repository.
+func commit(ctx context.Context) string {
+	hash, err := exec.CommandContext(ctx, "git", "rev-parse", "--short=12", "HEAD").Output()
+	if err != nil {
+		return ""
+	}
+	status, err := exec.CommandContext(ctx, "git", "status", "--porcelain").Output()
+	name := strings.TrimSpace(string(hash))
+	if err != nil || len(status) > 0 {
+		name += "+changes"
+	}
+	return name
+}
+
+// Violations lists what must not happen in any run.
+func (r Report) Violations() []string {
+	var list []string
+	for n, run := range r.Runs {
+		for _, o := range run.Outcomes {
+			if o.Lost != 0 || o.Doubled != 0 || o.Foreign != 0 || o.Refused != 0 || o.Broken != 0 {
+				list = append(list, fmt.Sprintf("run %d, %s: %d lost, %d duplicates, %d foreign, %d refused, %d unanswered",
+					n+1, o.Scenario, o.Lost, o.Doubled, o.Foreign, o.Refused, o.Broken))
+			}
+		}
+	}
+	return list
+}
+
+// spread is the middle and both ends of some values.
+type spread struct{ median, least, most float64 }
+
+func spreadOf(values []float64) spread {
+	slices.Sort(values)
+	if len(values) == 0 {
+		return spread{}
+	}
+	middle := values[len(values)/2]
+	if len(values)%2 == 0 {
+		middle = (values[len(values)/2-1] + middle) / 2
+	}
+	return spread{middle, values[0], values[len(values)-1]}
+}
+
+// text shows the median, and the ends if there is more than one run.
+func (s spread) text(format string, runs int) string {
+	if runs == 1 {
+		return fmt.Sprintf(format, s.median)
+	}
+	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.median, s.least, s.most)
+}
+
+// of gathers one figure of one scenario over all runs.
+func (r Report) of(scenario string, figure func(Outcome) float64) spread {
+	var values []float64
+	for _, run := range r.Runs {
+		for _, o := range run.Outcomes {
+			if o.Scenario == scenario {
+				values = append(values, figure(o))
+			}
+		}
+	}
+	return spreadOf(values)
+}
+
+func (r Report) bare() spread {
+	var values []float64
+	for _, run := range r.Runs {
+		values = append(values, run.bareLoop())
+	}
+	return spreadOf(values)
+}
+
+// Print writes tables for people: median over the runs, with the least and the most in brackets.
+func (r Report) Print(out io.Writer) {
+	if len(r.Runs) == 0 {
+		return
+	}
+	runs := len(r.Runs)
+	_, _ = fmt.Fprintf(out, "\nPosthaste bench, %s, commit %s, %d run(s)\n%d × %s, Linux %s, %s, PostgreSQL %s with fsync, %d-byte payload\n",
+		r.Began.Format(time.RFC3339), r.Commit, runs, r.Machine.CPUs, r.Machine.Model, r.Machine.Kernel, r.Machine.Go, r.Runs[0].Postgres, PayloadSize)
+	_, _ = fmt.Fprintf(out, "bare POST loop, 16 connections: %s /s\n\n", r.bare().text("%.0f", runs))
+
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
+	row("scenario", "accepts/s", "deliveries/s", "of bare loop", "steady/s", "drain ms", "p50 ms", "p95 ms", "p99 ms", "lost", "dup")
+	for _, o := range r.Runs[0].Outcomes {
+		if o.FanOut == 0 {
+			continue
+		}
+		cell := func(format string, figure func(Outcome) float64) string {
+			return r.of(o.Scenario, figure).text(format, runs)
+		}
+		row(o.Scenario,
+			cell("%.0f", func(o Outcome) float64 { return o.Accepts }),
+			cell("%.0f", func(o Outcome) float64 { return o.Sustained }),
+			cell("%.1f %%", func(o Outcome) float64 { return 100 * o.Ratio }),
+			cell("%.0f", func(o Outcome) float64 { return o.Steady }),
+			cell("%.0f", func(o Outcome) float64 { return o.DrainMS }),
+			cell("%.1f", func(o Outcome) float64 { return o.P50 }),
+			cell("%.1f", func(o Outcome) float64 { return o.P95 }),
+			cell("%.1f", func(o Outcome) float64 { return o.P99 }),
+			cell("%.0f", func(o Outcome) float64 { return float64(o.Lost) }),
+			cell("%.0f", func(o Outcome) float64 { return float64(o.Doubled) }))
+	}
+	_ = table.Flush()
+
+	_, _ = fmt.Fprintln(out, "\nprocessor time, ms per delivery (idle: per cent of one core)")
+	parts := append(append([]string(nil), platform...), "load", "sink")
+	row(append([]string{"scenario", "platform"}, parts...)...)
+	for _, o := range r.Runs[0].Outcomes {
+		format, scale := "%.3f", 1.0
+		if o.FanOut == 0 {
+			format, scale = "%.2f %%", 100
+		}
+		cells := []string{o.Scenario, r.of(o.Scenario, func(o Outcome) float64 { return scale * o.Platform }).text(format, runs)}
+		for _, part := range parts {
+			if _, measured := o.CPU[part]; !measured {
+				cells = append(cells, "–")
+				continue
+			}
+			cells = append(cells, r.of(o.Scenario, func(o Outcome) float64 { return scale * o.CPU[part] }).text(format, runs))
+		}
+		row(cells...)
+	}
+	_ = table.Flush()
+
+	_, _ = fmt.Fprintln(out, "\npeak memory, MiB")
+	parts = append(append([]string(nil), platform...), "sink")
+	row(parts...)
+	cells := make([]string, 0, len(parts))
+	for _, part := range parts {
+		var values []float64
+		for _, run := range r.Runs {
+			values = append(values, float64(run.Memory[part])/(1<<20))
+		}
+		cells = append(cells, spreadOf(values).text("%.0f", runs))
+	}
+	row(cells...)
+	_ = table.Flush()
+	r.printTargets(out)
+}
+
+// target is a figure the project promises to keep.
+type target struct {
+	name     string
+	scenario string
+	figure   func(Outcome) float64
+	format   string
+	bound    float64
+	atLeast  bool
+}
+
+var targets = []target{
+	{"deliveries/s, fan-out 1, of bare loop", "closed 64", func(o Outcome) float64 { return 100 * o.Ratio }, "%.1f %%", 15, true},
+	{"deliveries/s, fan-out 5, of bare loop", "closed 64, fan-out 5", func(o Outcome) float64 { return 100 * o.Ratio }, "%.1f %%", 30, true},
+	{"platform processor time per delivery", "closed 64", func(o Outcome) float64 { return o.Platform }, "%.3f ms", 0.35, false},
+	{"p50 at 100/s", "open 100/s", func(o Outcome) float64 { return o.P50 }, "%.1f ms", 5, false},
+	{"p99 at 100/s", "open 100/s", func(o Outcome) float64 { return o.P99 }, "%.1f ms", 20, false},
+	{"idle, of one core", "idle", func(o Outcome) float64 { return 100 * o.Platform }, "%.2f %%", 2, false},
+}
+
+// printTargets compares medians with what is promised; scenarios that were not run are left out.
+func (r Report) printTargets(out io.Writer) {
+	_, _ = fmt.Fprintln(out, "\ntargets")
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, t := range targets {
+		if !slices.ContainsFunc(r.Runs[0].Outcomes, func(o Outcome) bool { return o.Scenario == t.scenario }) {
+			continue
+		}
+		value, relation, verdict := r.of(t.scenario, t.figure).median, "at most", "met"
+		met := value <= t.bound
+		if t.atLeast {
+			relation, met = "at least", value >= t.bound
+		}
+		if !met {
+			verdict = "MISSED"
+		}
+		_, _ = fmt.Fprintf(table, "%s\t"+t.format+"\t%s "+t.format+"\t%s\n", t.name, value, relation, t.bound, verdict)
+	}
+	_ = table.Flush()
+}
+
+// WriteJSON writes the report to a file.
+func (r Report) WriteJSON(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+// line is one scenario in one line, shown as it ends.
+func (o Outcome) line() string {
+	if o.FanOut == 0 {
+		return fmt.Sprintf("%s: %.2f %% of a core", o.Scenario, 100*o.Platform)
+	}
+	return fmt.Sprintf("%s: %.0f accepts/s, %.0f deliveries/s, p50 %.1f p99 %.1f ms, %.3f ms of processor time each, %d lost, %d duplicates",
+		o.Scenario, o.Accepts, o.Sustained, o.P50, o.P99, o.Platform, o.Lost, o.Doubled)
+}

@@ -1,0 +1,291 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
+)
+
+// point is a failpoint and how often it is reached: it bites after about one passage in every "every"
+// messages, so that it bites several times in a run.
+type point struct {
+	name  string
+	every int
+}
+
+// Fault is one way to break an installation under load.
+type Fault struct {
+	ID    string
+	Title string
+
+	apiPoints    []point
+	workerPoints []point
+	holds        bool    // some endpoints keep requests waiting
+	copies       int     // how often each message is posted at once; 0 = once
+	rate         float64 // messages per second; 0 = by the length of the run
+	rules        ledger.Rules
+	recovery     time.Duration // from the fault's end until things are back to normal
+	// latest is how long a delivery may wait for its first send, given the length of a lease.
+	latest func(lease time.Duration) time.Duration
+	// strike breaks things while the load runs; when it returns everything has been mended.
+	strike func(ctx context.Context, s *stage) error
+	// needs are the things that have to have happened for the fault to count, besides all its failpoints.
+	needs []string
+	// afterwards makes further requests once the load has ended.
+	afterwards func(ctx context.Context, s *stage) error
+}
+
+func (f Fault) number() int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(f.ID, "F")) // ids are F and a number
+	return n
+}
+
+// afterLease allows what a dead process held to be taken back when its lease has ended.
+func afterLease(lease time.Duration) time.Duration { return lease + leaseSlack }
+
+// commitLag is how long before a fault an answer may have come without its result being recorded.
+// Results are committed in groups, one commit after the other.
+const commitLag = 500 * time.Millisecond
+
+// asyncLag is the same for a crash of Postgres: commits of results do not wait for the disk, so up to
+// three times wal_writer_delay (200 ms) of them may be gone.
+const asyncLag = commitLag + 600*time.Millisecond
+
+// Faults are all faults, in order.
+func Faults() []Fault {
+	return []Fault{
+		{
+			ID: "F1", Title: "kill -9 of API processes in the middle of requests",
+			apiPoints: []point{
+				{"api.body_read", 24}, {"api.before_commit", 32}, {"api.after_commit", 32},
+				{"api.after_enqueue", 32}, {"api.before_answer", 24},
+			},
+			rules:    ledger.Rules{BrokenConnections: true, Unavailable: true, Lag: commitLag},
+			recovery: 2 * time.Second, latest: afterLease,
+			strike: killAPIs, needs: []string{"random kill"},
+		},
+		{
+			ID: "F2", Title: "kill -9 of worker processes in the middle of deliveries",
+			workerPoints: []point{
+				{"worker.before_send", 12}, {"worker.after_send", 12}, {"worker.before_result_commit", 24},
+				{"worker.after_result_commit", 24}, {"feeder.mid_batch", 400},
+			},
+			holds:    true,
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: killWorkers, needs: []string{"random kill", "request held"},
+		},
+		{
+			ID: "F4", Title: "FLUSHALL of Redis",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: func(time.Duration) time.Duration { return 15 * time.Second },
+			strike: flushRedis, needs: []string{"flush", "task destroyed"},
+		},
+		{
+			ID: "F5", Title: "kill -9 and restart of Redis without persistence",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: func(time.Duration) time.Duration { return 15 * time.Second },
+			strike: killRedis, needs: []string{"restart", "task destroyed"},
+		},
+		{
+			ID: "F10", Title: "restart of Postgres, orderly and as a crash",
+			rules:    ledger.Rules{Unavailable: true, Lag: asyncLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: restartPostgres, needs: []string{"fast restart", "immediate restart", "API unavailable"},
+		},
+		{
+			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",
+			apiPoints: []point{{"api.after_commit", 24}, {"api.after_enqueue", 24}, {"api.before_answer", 8}},
+			copies:    20, rate: 100,
+			rules:    ledger.Rules{BrokenConnections: true, Unavailable: true, Lag: commitLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
+			afterwards: repeatPosts,
+		},
+	}
+}
+
+// bittenWait is how much longer the load may go on until every failpoint has bitten.
+const bittenWait = 30 * time.Second
+
+// disarm ends a stretch of kills: what still runs with a failpoint is killed and starts without.
+func (s *stage) disarm(ctx context.Context, keepers []*rig.Keeper) error {
+	if err := s.bitten(ctx, bittenWait); err != nil {
+		return err
+	}
+	s.armed.Store(false)
+	for _, keeper := range keepers {
+		keeper.Kill()
+	}
+	return s.restarted(ctx, keepers)
+}
+
+// restarted waits until the killed processes have ended and their next lives are ready.
+func (s *stage) restarted(ctx context.Context, keepers []*rig.Keeper) error {
+	for _, keeper := range keepers {
+		if err := keeper.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// killAtRandom kills a random one of some processes at so many moments of the run's first part.
+func (s *stage) killAtRandom(ctx context.Context, keepers []*rig.Keeper, times int) error {
+	for _, share := range s.moments(times) {
+		if err := s.until(ctx, share); err != nil {
+			return err
+		}
+		keepers[s.random.IntN(len(keepers))].Kill()
+		s.bit("random kill")
+	}
+	return nil
+}
+
+// The faults strike between these shares of the messages, so that there is a before and an after.
+const strikeFrom, strikeTo = 0.1, 0.8
+
+// moments are random shares of the run, in order.
+func (s *stage) moments(times int) []float64 {
+	list := make([]float64, times)
+	for i := range list {
+		list[i] = strikeFrom + (strikeTo-strikeFrom)*s.random.Float64()
+	}
+	slices.Sort(list)
+	return list
+}
+
+// randomKills is how often, besides the failpoints, a process is killed wherever it may be.
+const randomKills = 10
+
+func killAPIs(ctx context.Context, s *stage) error {
+	if err := s.killAtRandom(ctx, s.apis, randomKills); err != nil {
+		return err
+	}
+	return s.disarm(ctx, s.apis)
+}
+
+func killWorkers(ctx context.Context, s *stage) error {
+	if err := s.killAtRandom(ctx, s.workers, randomKills/2); err != nil {
+		return err
+	}
+	return s.disarm(ctx, s.workers)
+}
+
+// refeedWithin is how long after it was emptied the queue is filled again: it is looked at once a
+// second, and filling takes a moment. What is being sent at that moment may be sent again.
+const refeedWithin = 3 * time.Second
+
+// flushes is how often the queue is emptied.
+const flushes = 5
+
+func flushRedis(ctx context.Context, s *stage) error {
+	for _, share := range s.moments(flushes) {
+		if err := s.until(ctx, share); err != nil {
+			return err
+		}
+		if err := s.whileQueued(ctx, func() error { return s.flush(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) flush(ctx context.Context) error {
+	began := time.Now()
+	if err := s.rig.FlushRedis(ctx); err != nil {
+		return err
+	}
+	s.bit("flush")
+	s.broke(ledger.Fault{What: "FLUSHALL", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
+	return nil
+}
+
+const (
+	// queuedEnough is how many tasks make the loss of the queue worth it, and queueWait how long to
+	// wait for them.
+	queuedEnough = 10
+	queueWait    = 2 * time.Second
+)
+
+// whileQueued does something while the queue holds tasks. Workers empty it within milliseconds, so
+// they are stopped for a moment, as a machine that swaps would be.
+func (s *stage) whileQueued(ctx context.Context, do func() error) error {
+	for _, worker := range s.workers {
+		worker.Signal(syscall.SIGSTOP)
+	}
+	defer func() {
+		for _, worker := range s.workers {
+			worker.Signal(syscall.SIGCONT)
+		}
+	}()
+	tasks := 0
+	err := poll(ctx, queueWait, "tasks in the queue", func() (done bool, err error) {
+		tasks, err = s.rig.QueuedTasks(ctx)
+		return tasks >= queuedEnough, err
+	})
+	if err != nil && !errors.Is(err, errNotInTime) {
+		return err
+	}
+	s.mu.Lock()
+	if tasks > 0 {
+		s.bites["task destroyed"] += tasks
+	}
+	s.mu.Unlock()
+	return do()
+}
+
+// redisDown is how long Redis stays away.
+const redisDown = time.Second
+
+func killRedis(ctx context.Context, s *stage) error {
+	for _, share := range []float64{0.2 + 0.1*s.random.Float64(), 0.6 + 0.1*s.random.Float64()} {
+		if err := s.until(ctx, share); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
+			return err
+		}
+		if err := pause(ctx, redisDown); err != nil {
+			return err
+		}
+		if err := s.rig.StartRedis(ctx); err != nil {
+			return err
+		}
+		s.bit("restart")
+		s.broke(ledger.Fault{What: "restart of Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
+	}
+	return nil
+}
+
+func restartPostgres(ctx context.Context, s *stage) error {
+	for _, step := range []struct {
+		share     float64
+		immediate bool
+		name      string
+	}{{0.2 + 0.1*s.random.Float64(), false, "fast restart"}, {0.6 + 0.1*s.random.Float64(), true, "immediate restart"}} {
+		if err := s.until(ctx, step.share); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := s.rig.StopPostgres(ctx, step.immediate); err != nil {
+			return fmt.Errorf("stop postgres: %w", err)
+		}
+		if err := s.rig.StartPostgres(ctx); err != nil {
+			return fmt.Errorf("start postgres again: %w", err)
+		}
+		s.bit(step.name)
+		// Results that were under way may be tried again for a moment after the return.
+		s.broke(ledger.Fault{What: step.name + " of Postgres", At: began, Until: time.Now().Add(commitLag), Resends: true, Unlogged: true})
+	}
+	return s.ready(ctx)
+}

@@ -1,0 +1,334 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
+)
+
+const (
+	tenants            = 3
+	endpointsPerTenant = 3
+	// retrySchedule is short, so that what a flaky endpoint refuses has ended when a run has.
+	retrySchedule = "1s,2s,4s,8s"
+	// retriesTake is how long the schedule takes with its jitter, with room for the last attempt.
+	retriesTake = 20 * time.Second
+	// leaseMargin is what the product adds to an attempt's timeout before it takes a delivery back.
+	leaseMargin = 15 * time.Second
+	// leaseSlack is how much later than the lease's end a delivery may go out again.
+	leaseSlack = 5 * time.Second
+)
+
+// stage is one installation under load, with everything a fault needs to break it.
+type stage struct {
+	options Options
+	fault   Fault
+	rig     *rig.Rig
+	apis    []*rig.Keeper
+	workers []*rig.Keeper
+	sink    *sink
+	load    *producer
+	total   int // messages
+	random  *rand.Rand
+	biteLog string
+	armed   atomic.Bool // processes that start now get failpoints
+
+	serving sync.WaitGroup
+	stopAll context.CancelFunc
+	sinkErr error
+
+	mu     sync.Mutex
+	faults []ledger.Fault
+	bites  map[string]int
+	extra  ledger.Report // findings of the fault's own checks
+}
+
+// endpoints describes the receivers: of each tenant's three, one fails now and then and, if the fault
+// wants it, one keeps requests waiting.
+func (f Fault) receivers() []receiver {
+	var list []receiver
+	for range tenants {
+		for n := range endpointsPerTenant {
+			list = append(list, receiver{secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds})
+		}
+	}
+	return list
+}
+
+// open starts everything and waits until it is ready; whatever was started is ended by close.
+func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
+	s := &stage{
+		options: o, fault: f, bites: make(map[string]int), biteLog: filepath.Join(dir, "bites.log"),
+		total:  (o.Deliveries + endpointsPerTenant - 1) / endpointsPerTenant,
+		random: rand.New(rand.NewPCG(o.Seed, uint64(f.number()))),
+	}
+	s.armed.Store(len(f.apiPoints)+len(f.workerPoints) > 0)
+	var err error
+	s.rig, err = rig.Open(ctx, rig.Options{
+		Dir: dir, Binary: o.Binary, MaxConnections: 120,
+		Settings: []string{
+			"POSTHASTE_RETRY_SCHEDULE=" + retrySchedule,
+			"POSTHASTE_ATTEMPT_TIMEOUT=" + o.AttemptTimeout.String(),
+			"POSTHASTE_FAILPOINT_LOG=" + s.biteLog,
+		},
+		// With it the database tells when each result became part of it.
+		PostgresSettings: map[string]string{"track_commit_timestamp": "on"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) start(ctx context.Context) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("start the sink: %w", err)
+	}
+	s.sink = &sink{
+		receivers: s.fault.receivers(), closed: make(map[uint64]time.Time),
+		random: rand.New(rand.NewPCG(s.options.Seed, 1)),
+	}
+	var sinkContext context.Context
+	sinkContext, s.stopAll = context.WithCancel(context.WithoutCancel(ctx))
+	s.serving.Go(func() { s.sinkErr = s.sink.run(sinkContext, listener) })
+
+	for n := range 2 {
+		api, err := s.rig.Keep("api-"+strconv.Itoa(n+1), "api", s.points(s.fault.apiPoints, n))
+		if err != nil {
+			return err
+		}
+		s.apis = append(s.apis, api)
+		worker, err := s.rig.Keep("worker-"+strconv.Itoa(n+1), "worker", s.points(s.fault.workerPoints, n))
+		if err != nil {
+			return err
+		}
+		s.workers = append(s.workers, worker)
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	s.load = &producer{
+		name: fmt.Sprintf("%s-%d", s.fault.ID, s.options.Seed), rate: s.rate(), copies: max(s.fault.copies, 1),
+		seed: s.options.Seed, messages: make(map[int]*ledger.Message),
+	}
+	for _, api := range s.apis {
+		s.load.apis = append(s.load.apis, api.Address)
+	}
+	for n := range tenants {
+		from, err := s.tenant(ctx, n, listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		s.load.senders = append(s.load.senders, from)
+	}
+	return nil
+}
+
+// tenant makes a tenant with its application and endpoints.
+func (s *stage) tenant(ctx context.Context, number int, sinkAddress string) (sender, error) {
+	made, err := s.rig.NewTenant(ctx, "tenant-"+strconv.Itoa(number))
+	if err != nil {
+		return sender{}, err
+	}
+	api := rig.NewAPI(s.apis[0].Address, made.Key)
+	defer api.Close()
+	from := sender{key: made.Key}
+	if from.application, err = api.Application("app"); err != nil {
+		return sender{}, err
+	}
+	for n := range endpointsPerTenant {
+		index := number*endpointsPerTenant + n
+		id, err := api.Endpoint(from.application, "http://"+sinkAddress+endpointPath+strconv.Itoa(index), secretText(s.sink.receivers[index].secret))
+		if err != nil {
+			return sender{}, err
+		}
+		from.endpoints = append(from.endpoints, index)
+		from.ids = append(from.ids, id)
+	}
+	return from, nil
+}
+
+const (
+	// loadTakes is how long posting takes at least, so that faults have time to bite one by one.
+	loadTakes = 8.0
+	// fastest is the rate for long runs, in messages per second.
+	fastest = 300.0
+)
+
+// rate is how many messages are posted per second.
+func (s *stage) rate() float64 {
+	if s.fault.rate > 0 {
+		return s.fault.rate
+	}
+	return min(fastest, float64(s.total)/loadTakes)
+}
+
+func (s *stage) ready(ctx context.Context) error {
+	for _, keeper := range s.all() {
+		if err := keeper.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) all() []*rig.Keeper { return slices.Concat(s.apis, s.workers) }
+
+// stop ends the product's processes in order, all at once as a deploy would; one that has to be killed
+// or ends with an error has crashed.
+func (s *stage) stop() []string {
+	problems := make([]string, len(s.all()))
+	var stopping sync.WaitGroup
+	for i, keeper := range s.all() {
+		stopping.Go(func() {
+			if err := keeper.Stop(); err != nil {
+				problems[i] = err.Error()
+			}
+		})
+	}
+	stopping.Wait()
+	return slices.DeleteFunc(problems, func(p string) bool { return p == "" })
+}
+
+// close ends everything at once.
+func (s *stage) close() {
+	s.rig.Close()
+	if s.stopAll != nil {
+		s.stopAll()
+	}
+	s.serving.Wait()
+}
+
+// points gives each life of a process the next failpoint in turn, to bite after a number of passages
+// that suits the run's length. The two processes of a role begin at different points.
+func (s *stage) points(points []point, process int) func(life int) []string {
+	if len(points) == 0 {
+		return nil
+	}
+	random := rand.New(rand.NewPCG(s.options.Seed, uint64(100+process)))
+	return func(life int) []string {
+		if !s.armed.Load() {
+			return nil
+		}
+		p := points[(life+process*len(points)/2)%len(points)]
+		around := max(s.total/p.every, 2)
+		return []string{fmt.Sprintf("POSTHASTE_FAILPOINTS=%s=kill:hit=%d", p.name, 1+around/2+random.IntN(around))}
+	}
+}
+
+// bit counts something that was done to the installation.
+func (s *stage) bit(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bites[what]++
+}
+
+// broke notes a fault for the checker.
+func (s *stage) broke(f ledger.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, f)
+}
+
+// found notes a violation that the fault itself saw.
+func (s *stage) found(invariant ledger.Invariant, format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.extra.Add(invariant, format, args...)
+}
+
+// until waits for a share of the messages to have been posted.
+func (s *stage) until(ctx context.Context, share float64) error {
+	return poll(ctx, time.Minute, fmt.Sprintf("%.0f %% of the messages", 100*share), func() (bool, error) {
+		return float64(s.load.begun.Load()) >= share*float64(s.total), nil
+	})
+}
+
+const pollEvery = 20 * time.Millisecond
+
+// poll waits for a condition, which must come true within the limit.
+func poll(ctx context.Context, limit time.Duration, what string, holds func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("wait for %s: %w", what, errNotInTime))
+	defer cancel()
+	for {
+		if ok, err := holds(); ok || err != nil {
+			return err
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+var errNotInTime = errors.New("it did not happen in time")
+
+// failpointBites counts the failpoints that bit, by name, from the log they write before they bite.
+func (s *stage) failpointBites() (map[string]int, error) {
+	counts := make(map[string]int)
+	file, err := os.Open(s.biteLog)
+	if errors.Is(err, os.ErrNotExist) {
+		return counts, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("count bites: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var bite struct{ Name string }
+		if err := json.Unmarshal(lines.Bytes(), &bite); err != nil {
+			return nil, fmt.Errorf("count bites: %w", err)
+		}
+		counts[bite.Name]++
+	}
+	return counts, nil
+}
+
+// bitten waits until every failpoint of the fault has bitten at least once; the load goes on meanwhile.
+func (s *stage) bitten(ctx context.Context, limit time.Duration) error {
+	err := poll(ctx, limit, "every failpoint", func() (bool, error) {
+		counts, err := s.failpointBites()
+		if err != nil {
+			return false, err
+		}
+		for _, p := range slices.Concat(s.fault.apiPoints, s.fault.workerPoints) {
+			if counts[p.name] == 0 {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if errors.Is(err, errNotInTime) {
+		return nil // the count of bites shows which are missing
+	}
+	return err
+}
+
+// bitesText is what bit how often, for a person.
+func bitesText(bites map[string]int) string {
+	var parts []string
+	for name, n := range bites {
+		parts = append(parts, fmt.Sprintf("%s %d", name, n))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/posthaste/posthaste/cmd/lab/bench"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestWrongUsageIsRefused(t *testing.T) {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"sink", "extra"}, {"load", "-nothing"}} {
+		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if err := run(t.Context(), []string{"bench", "-help"}, t.Output()); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+}
+
+func TestFaultsAreChosenByName(t *testing.T) {
+	faults, err := chosenFaults("f10, F1")
+	if err != nil || len(faults) != 2 || faults[0].ID != "F10" || faults[1].ID != "F1" {
+		t.Errorf("%v %v", faults, err)
+	}
+	all, err := chosenFaults("")
+	if err != nil || len(all) != 6 {
+		t.Errorf("%d faults, %v", len(all), err)
+	}
+	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F10, F21") {
+		t.Error(err)
+	}
+}
+
+func TestScenariosAreChosenByName(t *testing.T) {
+	names := func(only string) (list []string) {
+		for _, s := range chosen(bench.Scenarios(1, 1), only) {
+			list = append(list, s.Name)
+		}
+		return list
+	}
+	if got := names("idle,open"); strings.Join(got, "|") != "open 100/s|idle" {
+		t.Error(got)
+	}
+	if got := names(""); len(got) != 6 {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,138 @@
+// Lab measures Posthaste and breaks it on purpose, from outside: it starts the real binary beside a
+// real Postgres and Redis, posts messages, receives them, and compares both ends.
+//
+//	lab bench    how much, how fast, at what cost, next to a bare POST loop
+//	lab chaos    kill, restart and empty things under load; nothing accepted may be lost
+//
+// The other commands are parts of these two, run as processes of their own.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/bench"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	switch {
+	case err == nil:
+	case errors.Is(err, errUsage) || errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("wrong usage")
+
+// commands are the subcommands by name.
+var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error{
+	"bench":       benchCommand,
+	"chaos":       chaosCommand,
+	"sink":        sinkCommand,
+	"load":        loadCommand,
+	"bare-server": bareServerCommand,
+	"bare-client": bareClientCommand,
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 || commands[args[0]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos [flags]; lab bench -help shows the flags")
+		return errUsage
+	}
+	return commands[args[0]](ctx, flag.NewFlagSet("lab "+args[0], flag.ContinueOnError), args[1:], out)
+}
+
+// parse reads the flags; the flag package has printed what is wrong.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s takes no arguments besides flags\n", flags.Name())
+		return errUsage
+	}
+	return nil
+}
+
+func sinkCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return bench.RunSink(ctx, out)
+}
+
+func bareServerCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return bench.RunBareServer(ctx, out)
+}
+
+func bareClientCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	address := flags.String("address", "", "host:port of the bare server")
+	duration := flags.Duration("duration", 5*time.Second, "how long to post")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return bench.RunBareClient(ctx, *address, *duration, out)
+}
+
+func loadCommand(ctx context.Context, flags *flag.FlagSet, args []string, _ io.Writer) error {
+	load := bench.Load{Key: bench.APIKey()}
+	flags.StringVar(&load.Address, "address", "", "host:port of the API")
+	flags.StringVar(&load.Application, "app", "", "id of the application to post to")
+	flags.IntVar(&load.Conns, "conns", 16, "keep-alive connections")
+	flags.Float64Var(&load.Rate, "rate", 0, "messages per second; 0 posts as fast as answers come")
+	flags.DurationVar(&load.Duration, "duration", 5*time.Second, "how long to post")
+	flags.StringVar(&load.Out, "out", "", "file for the records")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return bench.RunLoad(ctx, load)
+}
+
+// given reports whether a flag was set on the command line.
+func given(flags *flag.FlagSet, name string) (set bool) {
+	flags.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+// directory is where a command keeps its files: the one asked for, or a new temporary one. It must be
+// passable for the user Postgres runs as.
+func directory(asked, pattern string) (string, error) {
+	if asked != "" {
+		absolute, err := filepath.Abs(asked)
+		if err == nil {
+			err = os.MkdirAll(absolute, 0o755)
+		}
+		return absolute, err
+	}
+	dir, err := os.MkdirTemp("", pattern)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+func numbered(dir string, n int) (string, error) {
+	path := filepath.Join(dir, strconv.Itoa(n))
+	return path, os.Mkdir(path, 0o755)
+}
