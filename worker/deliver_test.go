@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posthaste/posthaste/internal/signature"
+	"github.com/posthaste/posthaste/internal/signature/signaturetest"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/webhook"
@@ -346,5 +347,60 @@ func TestAForeignKeysetFailsVisiblyAndSendsNothing(t *testing.T) {
 	}
 	if requests, _ := r.requests(); len(requests) != 0 {
 		t.Errorf("%d requests", len(requests))
+	}
+}
+
+// TestReceiversVerifyWithTheLibrariesTheyHave captures real requests before, during and after a
+// rotation and has them judged by the Standard Webhooks libraries for JavaScript and Go.
+func TestReceiversVerifyWithTheLibrariesTheyHave(t *testing.T) {
+	p := start(t)
+	r := receive(t, status(http.StatusOK))
+	e := p.endpoint(r.URL)
+	secret := func() string {
+		t.Helper()
+		text, err := p.view.EndpointSecret(t.Context(), p.app.ID.String(), e.ID.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text.Reveal()
+	}
+	rotate := func(grace time.Duration) {
+		t.Helper()
+		if err := p.view.RotateEndpointSecret(t.Context(), p.app.ID.String(), e.ID.String(), storetest.SigningKey(), grace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var captured []signaturetest.Captured
+	var want []bool
+	send := func(accepted, refused []string) {
+		t.Helper()
+		for _, payload := range []string{`{}`, `{"text":"żółć 🙂 \u0000", "n": 1.0}`} {
+			p.ended(p.publish(payload))
+			requests, bodies := r.requests()
+			last := len(requests) - 1
+			for i, s := range append(slices.Clone(accepted), refused...) {
+				captured = append(captured, signaturetest.Captured{Secret: s, Header: requests[last].Header, Body: []byte(bodies[last])})
+				want = append(want, i < len(accepted))
+			}
+		}
+	}
+	first := secret()
+	send([]string{first}, []string{storetest.SigningKey().Reveal()})
+	rotate(time.Hour)
+	second := secret()
+	send([]string{first, second}, nil)
+	rotate(0)
+	third := secret()
+	p.exec(`UPDATE endpoint_secret SET expires_at = now() WHERE expires_at IS NOT NULL`) // the first one's hour is over
+	send([]string{third}, []string{first, second})
+
+	for library, verdicts := range map[string][]error{
+		"Go": signaturetest.VerifyWithGo(t, captured), "JavaScript": signaturetest.VerifyWithNode(t, captured),
+	} {
+		for i, err := range verdicts {
+			if (err == nil) != want[i] {
+				t.Errorf("%s: request %d: %v, want accepted %v", library, i, err, want[i])
+			}
+		}
 	}
 }

@@ -243,6 +243,7 @@ func (r *Rig) environment(extra ...string) []string {
 		"POSTHASTE_ALLOW_NETWORKS=127.0.0.0/8",
 		"POSTHASTE_ALLOW_HTTP=true",
 		"POSTHASTE_LOG_LEVEL=warn",
+		"POSTHASTE_PPROF=true",
 	}
 	env = append(env, r.secrets...)
 	env = append(env, r.options.Settings...)
