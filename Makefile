@@ -16,6 +16,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
 export GOFLAGS := -mod=readonly $(GOFLAGS)
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
+# What is tested twice: on a real Redis server, and on the one in memory that `dev` brings.
+WITH_REDIS := ./worker ./internal/dispatch ./internal/publish ./internal/app
+
 BUNDLE := internal/embedded/bundle
 
 # Postgres 15 or later, wherever packages put it; the same places that the binary looks at.
@@ -43,6 +46,7 @@ test: postgres redis compiler ## Run every test, with the race detector, on real
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -race -tags failpoint ./internal/failpoint/...
 	CGO_ENABLED=1 $(GO) run ./internal/storetest/testenv -redis=require -- $(GO) test -race -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) run ./internal/storetest/testenv -redis=none -- $(GO) test -race $(WITH_REDIS)
 
 .PHONY: test-short
 test-short: postgres ## Run the tests without the long ones and without the race detector

@@ -17,29 +17,38 @@ import (
 const (
 	// readTimeout bounds reading the jobs of a task.
 	readTimeout = 5 * time.Second
+	// readPause lies between tries to read them while Postgres is away.
+	readPause = 200 * time.Millisecond
 	// leaseReserve is what must be left of a lease beyond the attempt, so that the result is recorded
 	// before somebody else may act. It is well under webhook.LeaseMargin, or every task would renew.
 	leaseReserve = 5 * time.Second
 )
 
 // handle takes over the deliveries of one task and returns: that, and not the end of the requests, is
-// what the queue waits for. It blocks while the process has its hands full.
+// what the queue waits for. It blocks while the process has its hands full, and while the database
+// cannot be read, since a task that is given up waits for the end of its lease.
 func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.stop, cancel)()
 	for chunk := range slices.Chunk(deliveries, w.o.Concurrency) {
 		n := int64(len(chunk))
-		if err := w.slots.Acquire(ctx, n); err != nil {
+		if err := w.slots.Acquire(waiting, n); err != nil {
 			w.putBack(chunk)
 			continue
 		}
-		if w.stop.Err() != nil {
-			w.slots.Release(n)
-			w.putBack(chunk)
-			continue
+		err := waiting.Err()
+		if err == nil {
+			err = w.begin(context.WithoutCancel(ctx), chunk)
 		}
-		if err := w.begin(context.WithoutCancel(ctx), chunk); err != nil {
+		for err != nil && waiting.Err() == nil {
+			w.o.Logger.Warn("a task could not be read; trying again", "error", err)
+			pause(waiting, around(readPause))
+			err = w.begin(context.WithoutCancel(ctx), chunk)
+		}
+		if err != nil {
 			w.slots.Release(n)
 			w.putBack(chunk)
-			return err
 		}
 	}
 	return nil
@@ -54,7 +63,8 @@ func (w *Worker) putBack(deliveries []webhook.Delivery) {
 	}
 }
 
-// begin starts what may be started. It owns one slot per delivery, unless it fails.
+// begin starts what may be started. It owns one slot per delivery, unless it fails; then it has started
+// nothing.
 func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
