@@ -123,6 +123,9 @@ func openPool(ctx context.Context, o Options, conns int, synchronousCommit strin
 	// Compiling a statement takes longer than running any of ours, and Postgres compiles whenever it
 	// overestimates one, which with ever-changing tables it does.
 	params["jit"] = "off"
+	// Nor is planning anew worth it: our statements have one good plan each, whatever their parameters,
+	// and partitions are pruned when a plan starts.
+	params["plan_cache_mode"] = "force_generic_plan"
 	// Postgres keeps the plan it made when the delivery table was nearly empty, which it is whenever
 	// all is well, and a scan of nothing costs nothing: then a backlog comes, and every look at one row
 	// reads all of it. Every query here has an index, so scans are priced out.
