@@ -166,14 +166,17 @@ func (w *Worker) settle(j store.Job, lease time.Time) {
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
-		ID: webhook.NewAttemptID(), Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
+		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
 	r := result{Recorded: store.Recorded{Delivery: j.Delivery}}
 	if class := ended(j); class != webhook.ClassNone {
-		a.Status, a.Class, a.Final = webhook.StatusCanceled, class, true
+		a.ID = webhook.NewAttemptID()
+		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
 		a.Detail.Error = endings[class]
-		if class == webhook.ClassPoison {
-			a.Status = webhook.StatusFail
+		switch class {
+		case webhook.ClassCanceled:
+			a.Status = webhook.StatusCanceled
+		case webhook.ClassPoison:
 			w.o.Logger.Error("delivery ended: its worker died each time it was sent", "message", j.Delivery.Message.String(),
 				"endpoint", j.Delivery.Endpoint.String())
 		}
@@ -223,10 +226,10 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, lease time.Time) (next
 			a.Detail.NextAttempt = &at
 		}
 	}()
-	failpoint.Hit(failpoint.WorkerBeforeSend)
-	a.Status = webhook.StatusFail
 	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
+	a.Status = webhook.StatusFail
+	failpoint.Hit(failpoint.WorkerBeforeSend)
 	request, signedWith, class, err := render(j, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
