@@ -121,12 +121,12 @@ func (s *server) fail(c *gin.Context, err error) {
 	switch {
 	case c.Request.Context().Err() != nil:
 		// The caller has gone; whatever failed, failed because of that.
-		s.log.DebugContext(c.Request.Context(), "request abandoned", "request_id", id, "route", c.FullPath(), "error", err)
+		s.log.DebugContext(c.Request.Context(), "request abandoned", "request_id", id, "route", s.route(c), "error", err)
 	case status == http.StatusServiceUnavailable:
-		s.log.WarnContext(c.Request.Context(), "request refused for now", "request_id", id, "route", c.FullPath(), "error", err)
+		s.log.WarnContext(c.Request.Context(), "request refused for now", "request_id", id, "route", s.route(c), "error", err)
 	case status >= http.StatusInternalServerError:
-		s.log.ErrorContext(c.Request.Context(), "request failed", "request_id", id, "method", c.Request.Method,
-			"route", c.FullPath(), "status", status, "error", err)
+		s.log.ErrorContext(c.Request.Context(), "request failed", "request_id", id, "route", s.route(c),
+			"status", status, "error", err)
 	}
 	switch status {
 	case http.StatusUnauthorized:

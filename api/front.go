@@ -108,6 +108,11 @@ func requestID(c *gin.Context) string {
 	return ""
 }
 
+// route is the pattern that a request met, method included, as metrics and logs name it; "" = none.
+func (s *server) route(c *gin.Context) string {
+	return s.patterns[pattern{c.Request.Method, c.FullPath()}]
+}
+
 // observe counts the request and, at debug level, logs it. The path is logged as the route's pattern:
 // a query or an id can be somebody's.
 func (s *server) observe(c *gin.Context) {
@@ -115,11 +120,11 @@ func (s *server) observe(c *gin.Context) {
 	c.Next()
 	took := time.Since(start)
 	if s.metrics != nil {
-		s.metrics.HTTPRequest(s.patterns[pattern{c.Request.Method, c.FullPath()}], c.Writer.Status(), took)
+		s.metrics.HTTPRequest(s.route(c), c.Writer.Status(), took)
 	}
 	if ctx := c.Request.Context(); s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.DebugContext(ctx, "request", "request_id", requestID(c), "method", c.Request.Method,
-			"route", c.FullPath(), "status", c.Writer.Status(), "took", took)
+		s.log.DebugContext(ctx, "request", "request_id", requestID(c), "route", s.route(c),
+			"status", c.Writer.Status(), "took", took)
 	}
 }
 
@@ -133,12 +138,12 @@ func (s *server) contain(c *gin.Context) {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http's own way of dropping a connection
 		}
-		s.log.ErrorContext(c.Request.Context(), "panic", "request_id", requestID(c), "method", c.Request.Method,
-			"route", c.FullPath(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.log.ErrorContext(c.Request.Context(), "panic", "request_id", requestID(c), "route", s.route(c),
+			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if c.Writer.Written() {
 			panic(http.ErrAbortHandler) // half an answer is out: the caller must not take it for a whole one
 		}
-		s.fail(c, fmt.Errorf("panic in %s", c.FullPath()))
+		s.fail(c, fmt.Errorf("panic in %s", s.route(c)))
 	}()
 	c.Next()
 }

@@ -64,7 +64,7 @@ func options(t testing.TB, s *store.Store, log *slog.Logger) Options {
 		t.Fatal(err)
 	}
 	metrics := telemetry.NewMetrics()
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Metrics: metrics, Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })

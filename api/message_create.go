@@ -123,8 +123,14 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 		}
 		m, err = s.publisher.Accept(ctx, r)
 	}
+	if errors.Is(err, webhook.ErrNotFound) {
+		err = errNoApplication
+	}
 	return m, withContent, err
 }
+
+// errNoApplication says what of a publish does not exist, which the usual answer leaves open.
+var errNoApplication error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "Application not found"}
 
 // readPublish reads and checks all of a publish.
 func readPublish(c *gin.Context, tenant webhook.TenantID) (r publish.Request, inline applicationInline, withContent bool, err error) {

@@ -34,7 +34,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	for chunk := range slices.Chunk(deliveries, w.o.Concurrency) {
 		n := int64(len(chunk))
 		if err := w.slots.Acquire(waiting, n); err != nil {
-			w.putBack(chunk)
+			w.o.Dispatcher.PutBack(chunk)
 			continue
 		}
 		err := waiting.Err()
@@ -48,19 +48,10 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 		}
 		if err != nil {
 			w.slots.Release(n)
-			w.putBack(chunk)
+			w.o.Dispatcher.PutBack(chunk)
 		}
 	}
 	return nil
-}
-
-// putBack parks what this process will not begin, so that another one need not wait for the lease.
-func (w *Worker) putBack(deliveries []webhook.Delivery) {
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-	defer cancel()
-	if err := w.o.Store.Park(ctx, deliveries); err != nil {
-		w.o.Logger.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
-	}
 }
 
 // begin starts what may be started. It owns one slot per delivery, unless it fails; then it has started

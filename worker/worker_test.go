@@ -91,7 +91,7 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Window: window, Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Window: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })

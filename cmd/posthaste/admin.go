@@ -25,7 +25,7 @@ const defaultScopes = string(auth.Admin)
 func adminCommand(s streams) *cobra.Command {
 	return group("admin", "Commands of the operator, on the database in DATABASE_URL",
 		group("tenant", "Tenants", tenantCreateCommand(s)),
-		group("api-key", "API keys", keyCreateCommand(s)),
+		group("api-key", "API keys", keyCreateCommand(s), keyExpireCommand(s)),
 		traceCommand(s),
 	)
 }
@@ -107,6 +107,37 @@ Scopes: read, send (create messages), write (applications, endpoints, event type
 	cmd.Flags().StringVar(&uid, "uid", "", "your own id for it")
 	cmd.Flags().StringSliceVar(&scopes, "scopes", []string{defaultScopes}, "what it may do: read, send, write, admin; separated by commas")
 	cmd.Flags().StringVar(&expires, "expires", "", "when it ends: a time (2027-01-31T12:00:00Z) or a duration from now (12h, 30d); default never")
+	return cmd
+}
+
+func keyExpireCommand(s streams) *cobra.Command {
+	var tenant string
+	cmd := &cobra.Command{
+		Use:   "expire KEY",
+		Short: "End an API key now",
+		Long: `End an API key, named by its id or uid, and print {"id":"key_…"}. Every process refuses it within a second.
+It cannot be undone: create another one.`,
+		Example: `  posthaste admin api-key expire --tenant acme key_2zO5bqJQkPZ0vXkKpDqTnY9dQ8r`,
+		Args:    exactly(1, "a key's id, key_…, or uid"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if tenant == "" {
+				return usagef("--tenant is needed: the tenant's id or uid")
+			}
+			return s.withStore(cmd.Context(), func(ctx context.Context, db *store.Store) error {
+				err := db.ExpireAPIKey(ctx, tenant, args[0], time.Now())
+				if errors.Is(err, webhook.ErrNotFound) {
+					return fmt.Errorf("tenant %q has no API key %q", tenant, printable(args[0], 64))
+				}
+				if err != nil {
+					return err
+				}
+				return printJSON(s.out, struct {
+					ID string `json:"id"`
+				}{args[0]})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id or uid (required)")
 	return cmd
 }
 

@@ -43,6 +43,27 @@ func printed(t *testing.T, environ []string, args ...string) map[string]any {
 	return object
 }
 
+func TestAdminExpiresAKey(t *testing.T) {
+	environ, url := database(t)
+	printed(t, environ, "admin", "tenant", "create", "--name", "Acme", "--uid", "acme")
+	key := printed(t, environ, "admin", "api-key", "create", "--tenant", "acme", "--name", "ci", "--uid", "ci")
+	digest, err := auth.ParseAPIKey(key["key"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := storetest.OpenAt(t, storetest.Options(t, url))
+	if _, err := s.APIKeyByDigest(t.Context(), digest); err != nil {
+		t.Fatal(err)
+	}
+	printed(t, environ, "admin", "api-key", "expire", "--tenant", "acme", "ci")
+	if _, err := s.APIKeyByDigest(t.Context(), digest); webhook.KindOf(err) != webhook.KindUnauthorized {
+		t.Errorf("an expired key: %v", err)
+	}
+	if code, _, stderr := command(t, environ, "admin", "api-key", "expire", "--tenant", "acme", "nobody"); code != 1 || !strings.Contains(stderr, `no API key "nobody"`) {
+		t.Errorf("an unknown key: exit %d, %q", code, stderr)
+	}
+}
+
 func TestAdminMakesTenantsAndKeysOnce(t *testing.T) {
 	environ, url := database(t)
 	tenant := printed(t, environ, "admin", "tenant", "create", "--name", "Acme", "--uid", "acme")

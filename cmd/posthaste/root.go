@@ -83,7 +83,9 @@ func settingFlags(cmd *cobra.Command, only ...string) (given func() map[string]s
 		}
 		usage := s.Rule + " ($" + s.Name + ")"
 		if s.Default == "false" {
-			cmd.Flags().Bool(s.Flag, false, usage)
+			// A text, so that a wrong value is answered with the setting's rule.
+			cmd.Flags().String(s.Flag, "", usage)
+			cmd.Flags().Lookup(s.Flag).NoOptDefVal = "true"
 			continue
 		}
 		cmd.Flags().String(s.Flag, "", usage)

@@ -117,7 +117,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}
 	a.checkQueue(ctx)
-	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Logger: a.log})
+	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Metrics: a.metrics, Logger: a.log})
 	policy, err := a.policy()
 	if err != nil {
 		return nil, err

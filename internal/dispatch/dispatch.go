@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste/posthaste/internal/groupcommit"
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -32,18 +33,20 @@ var offers = groupcommit.Options{BatchItems: 1024, BatchSize: 4096, WaitingItems
 
 // Options wire a Dispatcher.
 type Options struct {
-	Store  *store.Store
-	Queue  *queue.Queue
-	Window int // tasks that may wait in Redis; 0 = DefaultWindow
-	Logger *slog.Logger
+	Store   *store.Store
+	Queue   *queue.Queue
+	Window  int // tasks that may wait in Redis; 0 = DefaultWindow
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger
 }
 
 // Dispatcher keeps the window. It is safe for concurrent use.
 type Dispatcher struct {
-	store  *store.Store
-	queue  *queue.Queue
-	window int64
-	log    *slog.Logger
+	store   *store.Store
+	queue   *queue.Queue
+	window  int64
+	metrics *telemetry.Metrics
+	log     *slog.Logger
 
 	waiting atomic.Int64 // tasks in Redis: as last seen, and what was pushed since
 	asked   atomic.Bool  // somebody asked since the last look
@@ -55,7 +58,7 @@ func New(o Options) *Dispatcher {
 	if o.Window == 0 {
 		o.Window = DefaultWindow
 	}
-	d := &Dispatcher{store: o.Store, queue: o.Queue, window: int64(o.Window), log: o.Logger}
+	d := &Dispatcher{store: o.Store, queue: o.Queue, window: int64(o.Window), metrics: o.Metrics, log: o.Logger}
 	d.offered = groupcommit.New(offers, d.pushOffered)
 	return d
 }
@@ -86,6 +89,7 @@ func (d *Dispatcher) look(ctx context.Context) {
 	}
 	// What was pushed while we were asking may or may not be in n; counting it twice only parks earlier.
 	d.waiting.Add(int64(n) - before)
+	d.metrics.QueueTasks.Set(float64(n))
 }
 
 // Admits reports whether what is accepted now may be released at once. It never waits: a queue that
@@ -151,9 +155,17 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 		d.log.Warn("deliveries could not be pushed and are parked", "count", len(unpushed), "error", err)
 	}
 	// Some may have been pushed all the same: their fence no longer holds once they are parked.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), parkTimeout)
+	d.PutBack(unpushed)
+}
+
+// PutBack parks deliveries that were handed out and will not be begun, so that they need not wait for
+// the end of their lease.
+func (d *Dispatcher) PutBack(deliveries []webhook.Delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
 	defer cancel()
-	if err := d.store.Park(ctx, unpushed); err != nil {
-		d.log.Warn("deliveries wait for the end of their lease", "count", len(unpushed), "error", err)
+	if err := d.store.Park(ctx, deliveries); err != nil {
+		d.log.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
+		return
 	}
+	d.metrics.Parked.Add(float64(len(deliveries)))
 }

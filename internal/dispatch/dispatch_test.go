@@ -12,6 +12,7 @@ import (
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
+	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -40,7 +41,7 @@ func newRig(t *testing.T, window int, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	d := New(Options{Store: s, Queue: q, Window: window, Logger: log})
+	d := New(Options{Store: s, Queue: q, Window: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })

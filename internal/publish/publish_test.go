@@ -43,7 +43,7 @@ func newRig(t *testing.T, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })
