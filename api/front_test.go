@@ -139,7 +139,7 @@ func TestLogHoldsNoSecretsAndNoQueries(t *testing.T) {
 	a.post("/app/x/msg", envelope(`{"a":"payload-canary"}`, "")).want(404)
 	a.do("GET", basePath+"/app", "phk_token-canary", nil).want(401)
 	text := a.logs.String()
-	if !strings.Contains(text, `"route":"/api/v1/app"`) || strings.Contains(text, "canary") || strings.Contains(text, a.key) {
+	if !strings.Contains(text, `"route":"GET /api/v1/app"`) || strings.Contains(text, "canary") || strings.Contains(text, a.key) {
 		t.Fatal(text)
 	}
 }
