@@ -204,7 +204,7 @@ func TestABacklogThatDoesNotFitTheWindowIsDelivered(t *testing.T) {
 }
 
 func TestAStoppedWorkerFinishesWhatItBeganAndHandsBackTheRest(t *testing.T) {
-	p := start(t, func(o *Options) { o.Concurrency = 4 })
+	p := start(t, func(o *Options) { o.Concurrency, o.AttemptTimeout = 4, time.Minute })
 	begun := make(chan struct{}, 100)
 	finish := make(chan struct{})
 	r := receive(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
@@ -216,9 +216,7 @@ func TestAStoppedWorkerFinishesWhatItBeganAndHandsBackTheRest(t *testing.T) {
 	for range 20 {
 		messages = append(messages, p.publish(`{}`))
 	}
-	for range 4 {
-		<-begun
-	}
+	<-begun
 	stopped := make(chan struct{})
 	go func() { p.stop(); close(stopped) }()
 	<-p.worker.stop.Done()

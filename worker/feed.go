@@ -60,6 +60,7 @@ type feeder struct {
 	sentinel string // the queue's, as last kept in Postgres
 	asked    time.Time
 	swept    time.Time
+	scan     store.Scan // how far back to look; all the way after every sweep
 }
 
 // runOnce looks once and returns when to look again.
@@ -74,6 +75,7 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 	}
 	if time.Since(f.swept) >= sweepEvery {
 		f.swept = time.Now()
+		f.scan = store.Scan{}
 		n, err := f.w.o.Store.SweepWakes(ctx)
 		if err != nil {
 			return 0, err
@@ -83,17 +85,26 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	start := time.Now()
-	due, awake, err := f.w.o.Store.Due(ctx)
-	if err != nil || !due && !awake {
-		return feedEvery, err
+	due, awake, next, err := f.w.o.Store.Due(ctx, f.scan)
+	if err != nil {
+		return 0, err
+	}
+	from := f.scan
+	f.scan = next
+	if !due && !awake {
+		return feedEvery, nil
 	}
 	room := f.w.o.Dispatcher.Room(ctx) * queue.MaxTaskDeliveries
-	if room == 0 {
+	switch {
+	case room > 0:
+	case f.w.o.Queue.Available():
 		return fullEvery, nil
+	default:
+		return feedEvery, nil
 	}
 	released := 0
 	if due {
-		fed, err := f.w.o.Store.FeedDue(ctx, min(room, feedLimit), f.w.lease())
+		fed, err := f.w.o.Store.FeedDue(ctx, from, min(room, feedLimit), f.w.lease())
 		if err != nil {
 			return 0, err
 		}

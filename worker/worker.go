@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ func New(o Options) *Worker {
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.o.Concurrency + maxResults, WaitingSize: 1 << 40,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.o.Concurrency + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })

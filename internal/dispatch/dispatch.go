@@ -100,16 +100,19 @@ func (d *Dispatcher) Admits() bool {
 	return d.queue.Available() && d.waiting.Load() < (d.window+1)/2
 }
 
-// Room is how many tasks may be pushed now; it asks the queue.
+// Room is how many tasks the feeder may push now; it asks the queue. There is none until a quarter of
+// the window is free: releasing a few at a time as they are taken would cost a commit each, and the
+// rest of the window keeps the workers busy meanwhile.
 func (d *Dispatcher) Room(ctx context.Context) int {
 	if !d.queue.Available() {
 		return 0
 	}
 	d.look(ctx)
-	if !d.queue.Available() {
+	room := d.window - d.waiting.Load()
+	if !d.queue.Available() || room < max(1, d.window/4) {
 		return 0
 	}
-	return max(0, int(d.window-d.waiting.Load()))
+	return int(room)
 }
 
 // Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;

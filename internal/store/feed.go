@@ -18,21 +18,28 @@ type Fed struct {
 	WasDue bool  // its own time had come, be it a retry or the end of a lease; else its endpoint was woken
 }
 
+// Scan is how far back a look for due deliveries goes. What is due and ended leaves its index entry
+// behind until vacuum comes, so looking at all of the past costs as much as was delivered lately.
+//
+// A row becomes visible at most one statement after its due time was computed. So once a look has found
+// nothing due, the next one need only go back that far, by the clock of Postgres.
+type Scan struct{ after time.Time } // the zero Scan goes all the way back
+
 // dueSQL releases what is due. It is one index scan for retries, for leases that ended (crashed
 // workers, lost queues) and for whatever comes to have a time. Rows that somebody is changing are left
 // for the next scan. Two feeders at once are harmless: a row is released by one of them.
 const dueSQL = `
 WITH due AS MATERIALIZED (
-	SELECT ctid, state FROM delivery WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+	SELECT ctid, state FROM delivery WHERE due_at > $3 AND due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
 	state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
 WHERE ctid = ANY (ARRAY (SELECT ctid FROM due))
 RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, true`
 
-// FeedDue releases at most limit deliveries whose time has come.
-func (s *Store) FeedDue(ctx context.Context, limit int, lease time.Duration) ([]Fed, error) {
-	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds())
+// FeedDue releases at most limit deliveries whose time has come, as far back as from goes.
+func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Duration) ([]Fed, error) {
+	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds(), from.after)
 	if err != nil {
 		return nil, fmt.Errorf("feed due deliveries: %w", err)
 	}
@@ -43,15 +50,19 @@ func (s *Store) FeedDue(ctx context.Context, limit int, lease time.Duration) ([]
 	return fed, nil
 }
 
-// Due reports whether any delivery or any wake is due. Asking costs two looks at an index, so that an
-// idle feeder costs next to nothing.
-func (s *Store) Due(ctx context.Context) (deliveries, wakes bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at <= now()),
-		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now())`).Scan(&deliveries, &wakes)
+// Due reports whether any delivery or any wake is due, and from where the next look may go on. Asking
+// costs two looks at an index, so that an idle feeder costs next to nothing.
+func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, next Scan, err error) {
+	var now time.Time
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at > $1 AND due_at <= now()),
+		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()), now()`, from.after).Scan(&deliveries, &wakes, &now)
 	if err != nil {
-		return false, false, fmt.Errorf("look for what is due: %w", err)
+		return false, false, from, fmt.Errorf("look for what is due: %w", err)
 	}
-	return deliveries, wakes, nil
+	if !deliveries {
+		from.after = now.Add(-s.longestWrite)
+	}
+	return deliveries, wakes, from, nil
 }
 
 const (
@@ -110,7 +121,7 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, limit int, lease time.
 		Tenant, Endpoint [16]byte
 		Resting, Rested  bool
 	}
-	rows, err := s.pool.Query(ctx, wakesSQL, endpoints, s.wakeRest.Seconds())
+	rows, err := s.pool.Query(ctx, wakesSQL, endpoints, s.longestWrite.Seconds())
 	if err != nil {
 		return fail(err)
 	}
@@ -159,7 +170,7 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, limit int, lease time.
 		b.Queue(restSQL, rest.tenants, rest.endpoints, firstRest.Seconds())
 	}
 	if len(remove.tenants) > 0 {
-		b.Queue(removeSQL, remove.tenants, remove.endpoints, s.wakeRest.Seconds())
+		b.Queue(removeSQL, remove.tenants, remove.endpoints, s.longestWrite.Seconds())
 	}
 	if b.Len() == 0 {
 		return fed, nil

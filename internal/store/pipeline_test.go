@@ -391,12 +391,12 @@ func TestAFailureWaitsForItsNextTry(t *testing.T) {
 			t.Errorf("delivery %d does not wait %s", i, wait)
 		}
 	}
-	fed, err := p.FeedDue(t.Context(), 10, lease)
+	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 0 {
 		t.Errorf("fed before its time: %v, %v", fed, err)
 	}
 	p.exec(`UPDATE delivery SET due_at = now()`)
-	fed, err = p.FeedDue(t.Context(), 10, lease)
+	fed, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 2 || fed[0].Fence != (webhook.Fence{Attempt: 1, Feed: 1}) || fed[0].Lost != 0 {
 		t.Errorf("fed at its time: %+v, %v", fed, err)
 	}
@@ -465,7 +465,7 @@ func TestAnEndedLeaseIsFedAgainAndCounted(t *testing.T) {
 	p.accept(released, p.message())
 	for want := int16(1); want <= 3; want++ {
 		p.exec(`UPDATE delivery SET due_at = now()`)
-		fed, err := p.FeedDue(t.Context(), 10, lease)
+		fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 		if err != nil || len(fed) != 1 || fed[0].Lost != want || fed[0].Feed != want+1 {
 			t.Fatalf("fed %+v, %v; want %d lost", fed, err, want)
 		}
@@ -474,7 +474,7 @@ func TestAnEndedLeaseIsFedAgainAndCounted(t *testing.T) {
 	if n, err := p.RecallReleased(t.Context()); n != 1 || err != nil {
 		t.Fatalf("recalled %d, %v", n, err)
 	}
-	fed, err := p.FeedDue(t.Context(), 10, lease)
+	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 1 || fed[0].Lost != 3 {
 		t.Errorf("after a recall: %+v, %v", fed, err)
 	}
@@ -621,22 +621,36 @@ func TestManyEndpointsTakeTurns(t *testing.T) {
 	}
 }
 
-func TestDueSaysWhatThereIsToDo(t *testing.T) {
+func TestDueSaysWhatThereIsToDoAndHowFarBackToLook(t *testing.T) {
 	p := newPipeline(t)
 	p.endpoint()
-	want := func(deliveries, wakes bool) {
+	want := func(from store.Scan, deliveries, wakes bool) store.Scan {
 		t.Helper()
-		if d, w, err := p.Due(t.Context()); d != deliveries || w != wakes || err != nil {
+		d, w, next, err := p.Due(t.Context(), from)
+		if d != deliveries || w != wakes || err != nil {
 			t.Errorf("due: deliveries %v, wakes %v, %v", d, w, err)
 		}
+		return next
 	}
-	want(false, false)
+	all := store.Scan{}
+	want(all, false, false)
 	p.accept(released, p.message())
-	want(false, false)
-	p.exec(`UPDATE delivery SET due_at = now()`)
-	want(true, false)
+	later := want(all, false, false)
+	if later == all {
+		t.Error("having found nothing, the next look goes all the way back")
+	}
+	p.exec(`UPDATE delivery SET due_at = now() - interval '14 s'`) // computed then, visible only now
+	if next := want(later, true, false); next != later {
+		t.Error("having found something, the next look goes on from elsewhere")
+	}
+	if fed, err := p.FeedDue(t.Context(), later, 10, lease); err != nil || len(fed) != 1 {
+		t.Errorf("fed %+v, %v", fed, err)
+	}
+	p.exec(`UPDATE delivery SET due_at = now() - interval '16 s'`) // later than any write can be
+	want(later, false, false)
+	want(all, true, false)
 	p.accept(parked, p.message())
-	want(true, true)
+	want(all, true, true)
 }
 
 func TestASweepFindsForgottenEndpoints(t *testing.T) {

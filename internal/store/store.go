@@ -42,8 +42,8 @@ const (
 	// resultConns are set apart for recording results, which commit without waiting for the disk: a
 	// crash of Postgres then sends again what it forgot, and loses nothing.
 	resultConns = 2
-	// wakeRestMargin is what a commit may take after its statement.
-	wakeRestMargin = 5 * time.Second
+	// commitMargin is what a commit may take after its statement.
+	commitMargin = 5 * time.Second
 )
 
 // Store is the database. Its own methods span tenants and are for operators and agents; tenant data
@@ -56,7 +56,7 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time // UTC, in whole microseconds: what Postgres can keep
 
-	wakeRest time.Duration // see FeedWakes
+	longestWrite time.Duration // from the start of a statement to its commit
 }
 
 // Open connects and checks that the database can be used. It does not migrate.
@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	return &Store{
 		pool: pool, results: results, db: db, keys: o.Keyset, log: o.Logger, now: now,
-		wakeRest: o.StatementTimeout + wakeRestMargin,
+		longestWrite: o.StatementTimeout + commitMargin,
 	}, nil
 }
 
