@@ -172,14 +172,9 @@ WITH t AS MATERIALIZED (
 		OFFSET 0
 	) e
 	RETURNING tenant_id, message_id, endpoint_id
-), w AS (
-	INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
-	SELECT DISTINCT d.tenant_id, d.endpoint_id, now() FROM d
-	WHERE NOT $13 AND NOT EXISTS (
-		SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id AND w.resting_since IS NULL)
-	ORDER BY d.tenant_id, d.endpoint_id
-	ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL
-)
+), parked AS (
+	SELECT tenant_id, endpoint_id FROM d WHERE NOT $13
+), w AS (` + wakeParkedSQL + `)
 SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
 
 func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted) error {

@@ -182,30 +182,24 @@ func (s *Store) FeedWakes(ctx context.Context, endpoints, limit int, lease time.
 	return fed, nil
 }
 
+// wakeParkedSQL sees to it that every endpoint of the relation "parked" has a wake that is awake. One
+// that is already is left alone, without so much as a lock.
+const wakeParkedSQL = `
+INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
+SELECT DISTINCT p.tenant_id, p.endpoint_id, now() FROM parked p
+WHERE NOT EXISTS (
+	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND w.resting_since IS NULL)
+ORDER BY p.tenant_id, p.endpoint_id
+ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL`
+
 // Park puts released deliveries that could not be handed to the queue back among the parked, so that
 // they go as soon as there is room instead of when their lease ends.
 func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery) error {
 	c := columns(deliveries)
 	_, err := s.pool.Exec(ctx, `
-WITH p AS (
-	UPDATE delivery SET state = 3, due_at = NULL
-	WHERE ctid = ANY (ARRAY (
-		SELECT d.ctid FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
-			AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed)
-		CROSS JOIN LATERAL (
-			SELECT d.ctid FROM delivery d
-			WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.trigger = t.trigger
-			AND d.attempt = t.attempt AND d.feed = t.feed AND d.state = 1
-			FOR UPDATE OFFSET 0
-		) d
-	)) RETURNING tenant_id, endpoint_id
-)
-INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
-SELECT DISTINCT p.tenant_id, p.endpoint_id, now() FROM p
-WHERE NOT EXISTS (
-	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND w.resting_since IS NULL)
-ORDER BY p.tenant_id, p.endpoint_id
-ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL`,
+WITH parked AS (
+	UPDATE delivery SET state = 3, due_at = NULL WHERE ctid = ANY (ARRAY (`+fencedSQL+`)) RETURNING tenant_id, endpoint_id
+)`+wakeParkedSQL,
 		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds)
 	if err != nil {
 		return fmt.Errorf("park %d deliveries: %w", len(deliveries), err)

@@ -210,11 +210,9 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 	return jobs, nil
 }
 
-// renewSQL hands deliveries out anew to the worker that asks, whose lease is about to end. It counts
-// the start of a delivery that goes alone, because only those can be held against it.
-const renewSQL = `
-UPDATE delivery SET feed = feed + 1, due_at = now() + make_interval(secs => $7), lost = lost + CASE WHEN $8 THEN 1 ELSE 0 END
-WHERE ctid = ANY (ARRAY (
+// fencedSQL finds and locks the rows that are still handed out under the fences asked for, whatever
+// the planner believes about the table; its parameters are those of columns.
+const fencedSQL = `
 	SELECT d.ctid FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[])
 		AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed)
 	CROSS JOIN LATERAL (
@@ -222,8 +220,13 @@ WHERE ctid = ANY (ARRAY (
 		WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.trigger = t.trigger
 		AND d.attempt = t.attempt AND d.feed = t.feed AND d.state = 1
 		FOR UPDATE OFFSET 0
-	) d
-)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
+	) d`
+
+// renewSQL hands deliveries out anew to the worker that asks, whose lease is about to end. It counts
+// the start of a delivery that goes alone, because only those can be held against it.
+const renewSQL = `
+UPDATE delivery SET feed = feed + 1, due_at = now() + make_interval(secs => $7), lost = lost + CASE WHEN $8 THEN 1 ELSE 0 END
+WHERE ctid = ANY (ARRAY (` + fencedSQL + `)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
 
 // Renew gives deliveries that are still fenced as they say a new lease, and returns them with their
 // new fences; the others are missing from the answer. countStart marks the start of deliveries that go
