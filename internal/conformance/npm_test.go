@@ -42,7 +42,6 @@ func npm(t *testing.T, folder string) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, strings.ReplaceAll(out.String(), p.key, "***"))
 	}
-	t.Log(out.String())
 	covered(t, p, has)
 }
 
