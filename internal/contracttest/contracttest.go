@@ -12,6 +12,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -68,6 +69,9 @@ var load = sync.OnceValue(func() facts {
 	}
 	return f
 })
+
+// Operations lists the keys of all operations that clients have, sorted.
+func Operations() []string { return slices.Sorted(maps.Keys(load().Operations)) }
 
 // Operation is the key under which a request is known, and whether it is: "GET /api/v1/app/{app_id}".
 // The path is the one that was asked for, without a query.
