@@ -14,10 +14,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/posthaste/posthaste/internal/contracttest"
 )
 
-// recorder checks every answer against the document that the server itself serves: status, body, and
-// that nothing is answered which is not written there.
+// recorder checks every answer against the document that the server itself serves (status, body, and
+// that nothing is answered which is not written there) and against what clients demand.
 type recorder struct {
 	t    testing.TB
 	next http.RoundTripper
@@ -69,7 +71,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	for _, problem := range r.problems(req, resp, body) {
+	problems := append(r.problems(req, resp, body), contracttest.Problems(req, resp.StatusCode, resp.Header, body)...)
+	for _, problem := range problems {
 		r.t.Errorf("%s %s → %d: %s\n%.500s", req.Method, req.URL.Path, resp.StatusCode, problem, body)
 	}
 	return resp, nil
