@@ -26,8 +26,9 @@ type Options struct {
 	Store          *store.Store
 	Publisher      *publish.Publisher
 	Policy         egress.Policy                   // which URLs an endpoint may have
+	Tokens         *auth.AppTokens                 // makes and reads application tokens
 	OperatorToken  auth.OperatorToken              // opens the operator routes; zero = there are none
-	PublicURL      string                          // where clients reach this API, for the document; "" = unsaid
+	PublicURL      string                          // where clients reach this API, without a slash at the end; "" = unsaid
 	TrustedProxies []string                        // addresses and CIDRs whose X-Forwarded-For is believed; nil = nobody's
 	Metrics        *telemetry.Metrics              // where requests are counted and what /metrics shows; nil = neither
 	Logger         *slog.Logger                    // nil = silent
@@ -65,6 +66,9 @@ type server struct {
 	log       *slog.Logger
 	now       func() time.Time
 	keys      *keyring
+	tokens    *auth.AppTokens
+	sessions  *sessions
+	publicURL string
 	ready     *readiness
 	metrics   *telemetry.Metrics // nil = none
 	patterns  map[pattern]string // how metrics call a route
@@ -74,8 +78,8 @@ type server struct {
 
 // New builds the API's handler. It starts nothing in the background.
 func New(o Options) (http.Handler, error) {
-	if o.Store == nil || o.Publisher == nil {
-		return nil, errors.New("api: a store and a publisher are needed")
+	if o.Store == nil || o.Publisher == nil || o.Tokens == nil {
+		return nil, errors.New("api: a store, a publisher and application tokens are needed")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -88,6 +92,8 @@ func New(o Options) (http.Handler, error) {
 		publisher: o.Publisher,
 		policy:    o.Policy,
 		operator:  o.OperatorToken,
+		tokens:    o.Tokens,
+		publicURL: strings.TrimSuffix(o.PublicURL, "/"),
 		log:       o.Logger,
 		now:       time.Now,
 		ready:     newReadiness(o.Ready),
@@ -95,6 +101,7 @@ func New(o Options) (http.Handler, error) {
 		patterns:  make(map[pattern]string),
 	}
 	s.keys = newKeyring(o.Store, o.Logger, func() time.Time { return s.now() })
+	s.sessions = newSessions(o.Store, func() time.Time { return s.now() })
 	engine, err := s.engine(o.TrustedProxies)
 	if err != nil {
 		return nil, err

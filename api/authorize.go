@@ -32,11 +32,14 @@ func (s *server) authorize(c *gin.Context, r route) (call, error) {
 				return call{}, errSecret
 			}
 		}
-		return call{}, errToken
+		return s.authorizeApplication(c, r, token)
 	}
 	known, err := s.keys.find(c.Request.Context(), digest, c.ClientIP)
 	if err != nil {
 		return call{}, err
+	}
+	if r.class != classTenant {
+		return call{}, errNoSession
 	}
 	if !known.scopes.Allow(r.scope) {
 		return call{}, errScope
@@ -45,6 +48,23 @@ func (s *server) authorize(c *gin.Context, r route) (call, error) {
 		scopes: known.scopes,
 		view:   s.store.View(webhook.Scope{Tenant: known.key.TenantID}),
 	}, nil
+}
+
+// authorizeApplication does the same for an application token: the signature says what it is, its
+// session whether it still is. What no route says that application tokens may, they may not.
+func (s *server) authorizeApplication(c *gin.Context, r route, token string) (call, error) {
+	claims, err := s.tokens.Verify(token)
+	if err != nil {
+		return call{}, errToken
+	}
+	scope := webhook.Scope{Tenant: claims.Tenant, Application: claims.Application, FeatureFlags: claims.FeatureFlags}
+	if err := s.sessions.check(c.Request.Context(), scope, claims.Session); err != nil {
+		return call{}, err
+	}
+	if r.class != classApplication && !claims.Capabilities.Allow(r.capability) {
+		return call{}, errCapability
+	}
+	return call{app: &claims, view: s.store.View(scope)}, nil
 }
 
 // bearer takes the token out of an Authorization header; the scheme's case does not matter.

@@ -12,10 +12,11 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Names of the two credentials in the document.
+// Names of the credentials in the document.
 const (
-	tenantScheme   = "apiKey"
-	operatorScheme = "operatorToken"
+	tenantScheme      = "apiKey"
+	operatorScheme    = "operatorToken"
+	applicationScheme = "applicationToken"
 )
 
 const apiVersion = "1"
@@ -43,8 +44,9 @@ func newDocument(engine *gin.Engine, publicURL string) *document {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.AllowAdditionalPropertiesByDefault = true // newer clients send more
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		tenantScheme:   {Type: "http", Scheme: "bearer", Description: "An API key of a tenant."},
-		operatorScheme: {Type: "http", Scheme: "bearer", Description: "The token of the installation's operator."},
+		tenantScheme:      {Type: "http", Scheme: "bearer", Description: "An API key of a tenant."},
+		applicationScheme: {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "A token for one application, from app-portal-access."},
+		operatorScheme:    {Type: "http", Scheme: "bearer", Description: "The token of the installation's operator."},
 	}
 	if publicURL != "" {
 		config.Servers = []*huma.Server{{URL: publicURL}}
@@ -102,9 +104,15 @@ func (d *document) add(s *server, r route) {
 	case classOperator:
 		op.Tags = []string{"operator"}
 		op.Security = []map[string][]string{{operatorScheme: {}}}
+	case classApplication:
+		op.Security = []map[string][]string{{applicationScheme: {}}}
 	default:
 		op.Security = []map[string][]string{{tenantScheme: {}}}
 		op.Extensions = map[string]any{"x-scope": string(r.scope)}
+		if r.capability != "" {
+			op.Security = append(op.Security, map[string][]string{applicationScheme: {}})
+			op.Extensions["x-capability"] = string(r.capability)
+		}
 		if r.method == http.MethodPost {
 			op.Parameters = append(op.Parameters, &huma.Param{
 				Name: "idempotency-key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},

@@ -141,6 +141,9 @@ func (s *server) endpointCreate(ctx context.Context, who call, in struct {
 	if err != nil {
 		return 0, endpointOut{}, err
 	}
+	if in.Body.Secret != nil && !who.maySetSecret() {
+		return 0, endpointOut{}, errCapability
+	}
 	if e.Secret, err = signingKey(in.Body.Secret); err != nil {
 		return 0, endpointOut{}, webhook.Invalid("secret", "%s", err)
 	}
@@ -188,6 +191,9 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 }) (int, endpointOut, error) {
 	var secret webhook.Secret
 	if in.Body.Secret.Value != nil {
+		if !who.maySetSecret() {
+			return 0, endpointOut{}, errCapability
+		}
 		var err error
 		if secret, err = signingKey(in.Body.Secret.Value); err != nil {
 			return 0, endpointOut{}, webhook.Invalid("secret", "%s", err)

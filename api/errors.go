@@ -43,14 +43,16 @@ const (
 const retryAfter = time.Second
 
 var (
-	errNoRoute  error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "There is nothing at this path"}
-	errNoMethod error = &methodError{}
-	errTooLarge error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The body is larger than " + strconv.Itoa(webhook.MaxBody) + " bytes"}
-	errPayload  error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The payload is larger than " + strconv.Itoa(webhook.MaxPayload) + " bytes"}
-	errToken    error = &webhook.Error{Kind: webhook.KindUnauthorized, Detail: "Invalid token"}
-	errSecret   error = &webhook.Error{Kind: webhook.KindUnauthorized, Detail: "Invalid token: this is an endpoint's signing secret, not an API key"}
-	errScope    error = &webhook.Error{Kind: webhook.KindForbidden, Detail: "The API key's scopes do not allow this"}
-	errGuesses  error = &webhook.Error{Kind: webhook.KindRateLimited, Detail: "Too many requests with invalid tokens from this address"}
+	errNoRoute    error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "There is nothing at this path"}
+	errNoMethod   error = &methodError{}
+	errTooLarge   error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The body is larger than " + strconv.Itoa(webhook.MaxBody) + " bytes"}
+	errPayload    error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The payload is larger than " + strconv.Itoa(webhook.MaxPayload) + " bytes"}
+	errToken      error = &webhook.Error{Kind: webhook.KindUnauthorized, Detail: "Invalid token"}
+	errSecret     error = &webhook.Error{Kind: webhook.KindUnauthorized, Detail: "Invalid token: this is an endpoint's signing secret, not an API key"}
+	errScope      error = &webhook.Error{Kind: webhook.KindForbidden, Detail: "The API key's scopes do not allow this"}
+	errCapability error = &webhook.Error{Kind: webhook.KindForbidden, Detail: "The application token's capabilities do not allow this"}
+	errNoSession  error = &webhook.Error{Kind: webhook.KindForbidden, Detail: "Only an application token may do this"}
+	errGuesses    error = &webhook.Error{Kind: webhook.KindRateLimited, Detail: "Too many requests with invalid tokens from this address"}
 )
 
 // methodError is a 405: known to HTTP, but not to the domain's kinds.

@@ -19,6 +19,7 @@ import (
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/seal"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -75,9 +76,18 @@ func options(t testing.TB, s *store.Store, log *slog.Logger) Options {
 		t.Fatal(err)
 	}
 	return Options{
-		Store: s, Publisher: pub, OperatorToken: token, Metrics: metrics, Logger: log,
+		Store: s, Publisher: pub, Tokens: appTokens(t, storetest.Keyset(t)), OperatorToken: token, Metrics: metrics, Logger: log,
 		Policy: egress.Policy{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	}
+}
+
+func appTokens(t testing.TB, keyset *seal.Keyset) *auth.AppTokens {
+	t.Helper()
+	tokens, err := auth.NewAppTokens(keyset, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
 }
 
 // setup starts a server; everything it answers is checked against its own document.

@@ -160,7 +160,7 @@ func readPublish(c *gin.Context, tenant webhook.TenantID) (r publish.Request, in
 	}
 	if keyed {
 		r.Key = &store.Idempotency{
-			Key: onceKey(c, tenant, key), BodyHash: sha256.Sum256(body.Bytes()), CheckBody: !strings.HasPrefix(key, autoPrefix),
+			Key: onceKey(c, webhook.Scope{Tenant: tenant}, key), BodyHash: sha256.Sum256(body.Bytes()), CheckBody: !strings.HasPrefix(key, autoPrefix),
 		}
 	}
 	return r, in.Application, withContent, nil
@@ -279,7 +279,7 @@ func names[T ~string](field string, texts []T, punctuation string, maxCount, max
 	return plain(texts), nil
 }
 
-// applicationInline creates the application that a publish brought along. Another request may have
+// applicationInline creates the application that a request brought along. Another request may have
 // been first, which is as well.
 func (s *server) applicationInline(ctx context.Context, who call, ref string, text applicationInline) error {
 	if !who.scopes.Allow(auth.Write) {

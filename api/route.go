@@ -19,8 +19,9 @@ import (
 type class uint8
 
 const (
-	classTenant   class = iota + 1 // a tenant's API key with the route's scope
-	classOperator                  // the operator's token
+	classTenant      class = iota + 1 // a tenant's API key with the route's scope; if the route says so, an application token too
+	classOperator                     // the operator's token
+	classApplication                  // an application token, whatever its capabilities
 )
 
 // route is one operation: how it is reached, who may call it and what does it.
@@ -29,16 +30,24 @@ type route struct {
 	id           string // of the operation, stable: generated clients take their method names from it
 	summary      string
 	class        class
-	scope        auth.Scope // tenant only
-	success      []int      // statuses it answers with when all is well
-	bodyOptional bool       // an empty body is as good as {}
+	scope        auth.Scope      // tenant only
+	capability   auth.Capability // tenant only: what an application token needs; "" = none may call this
+	success      []int           // statuses it answers with when all is well
+	bodyOptional bool            // an empty body is as good as {}
 	handle       binding
 }
 
 // call is who is asking and what they may see.
 type call struct {
-	scopes auth.Scopes // tenant only
-	view   store.View  // tenant only; inside an idempotent POST, bound to its transaction
+	scopes auth.Scopes     // of an API key
+	app    *auth.AppClaims // of an application token; nil = it is an API key
+	view   store.View      // not the operator's; inside an idempotent POST, bound to its transaction
+}
+
+// maySetSecret reports whether the caller may choose an endpoint's signing key on the way of changing
+// the endpoint.
+func (who call) maySetSecret() bool {
+	return who.app == nil || who.app.Capabilities.Allow(auth.ManageEndpointSecret)
 }
 
 // none is the output of an operation that answers without a body.
@@ -147,11 +156,16 @@ func idempotencyKey(c *gin.Context) (key string, sent bool, err error) {
 	return key, key != "", nil
 }
 
-// onceKey is what a repeated request has in common with the first: who, where and the key. The
-// tenant's credential is not part of it, since rotating an API key must not duplicate a retried call.
-func onceKey(c *gin.Context, tenant webhook.TenantID, key string) [sha256.Size]byte {
+// onceKey is what a repeated request has in common with the first: who (tenant or application), where
+// and the key. The credential is not part of it, since rotating an API key must not duplicate a
+// retried call.
+func onceKey(c *gin.Context, who webhook.Scope, key string) [sha256.Size]byte {
 	h := make([]byte, 0, 256)
-	h = append(h, tenant[:]...)
+	h = append(h, who.Tenant[:]...)
+	if !who.Application.IsZero() {
+		h = append(h, 0) // no method begins with it, so no tenant's request looks like an application's
+		h = append(h, who.Application[:]...)
+	}
 	h = append(h, c.Request.Method...)
 	h = append(h, ' ')
 	h = append(h, c.Request.URL.Path...)
@@ -174,7 +188,7 @@ func (s *server) once(c *gin.Context, r route, who call, run runner, body []byte
 	if !sent {
 		return run(ctx, who)
 	}
-	response, _, err := who.view.Once(ctx, onceKey(c, who.view.Scope().Tenant, key), sha256.Sum256(body),
+	response, _, err := who.view.Once(ctx, onceKey(c, who.view.Scope(), key), sha256.Sum256(body),
 		!strings.HasPrefix(key, autoPrefix), func(ctx context.Context, view store.View) (store.Response, error) {
 			who.view = view
 			status, text, err := run(ctx, who)

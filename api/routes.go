@@ -17,6 +17,7 @@ const (
 	oneMessage       = messagesPath + "/{msg_id}"
 	eventTypesPath   = basePath + "/event-type"
 	oneEventType     = eventTypesPath + "/{event_type_name}"
+	authPath         = basePath + "/auth"
 	tenantsPath      = operatorPath + "/tenant"
 	oneTenant        = tenantsPath + "/{tenant_id}"
 	apiKeysPath      = oneTenant + "/api-key"
@@ -31,7 +32,8 @@ var (
 )
 
 // routes is the table of everything the API can do, and who may do it. Signing keys need admin, since
-// who has one can sign as the tenant.
+// who has one can sign as the tenant, and so do application tokens, which can show them. An application
+// token may do what is wrapped in its customer's capability, within its application, and nothing else.
 func (s *server) routes() []route {
 	tenant := func(scope auth.Scope, method, path, id, summary string, success []int, handle binding) route {
 		return route{class: classTenant, scope: scope, method: method, path: path, id: id, summary: summary, success: success, handle: handle}
@@ -43,43 +45,52 @@ func (s *server) routes() []route {
 		r.bodyOptional = true
 		return r
 	}
+	customer := func(capability auth.Capability, r route) route {
+		r.capability = capability
+		return r
+	}
 	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	return []route{
 		tenant(auth.Read, get, applicationsPath, "v1.application.list", "List applications", ok, handle(s.applicationList)),
 		tenant(auth.Write, post, applicationsPath, "v1.application.create", "Create an application", upserted, handle(s.applicationCreate)),
-		tenant(auth.Read, get, oneApplication, "v1.application.get", "Get an application", ok, handle(s.applicationGet)),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneApplication, "v1.application.get", "Get an application", ok, handle(s.applicationGet))),
 		tenant(auth.Write, put, oneApplication, "v1.application.update", "Replace or create an application", upserted, handle(s.applicationPut)),
 		tenant(auth.Write, patch, oneApplication, "v1.application.patch", "Change parts of an application", ok, handle(s.applicationPatch)),
 		tenant(auth.Write, del, oneApplication, "v1.application.delete", "Delete an application", noContent, handle(s.applicationDelete)),
 
-		tenant(auth.Read, get, endpointsPath, "v1.endpoint.list", "List endpoints", ok, handle(s.endpointList)),
-		tenant(auth.Write, post, endpointsPath, "v1.endpoint.create", "Create an endpoint", created, handle(s.endpointCreate)),
-		tenant(auth.Read, get, oneEndpoint, "v1.endpoint.get", "Get an endpoint", ok, handle(s.endpointGet)),
-		tenant(auth.Write, put, oneEndpoint, "v1.endpoint.update", "Replace or create an endpoint", upserted, handle(s.endpointPut)),
-		tenant(auth.Write, patch, oneEndpoint, "v1.endpoint.patch", "Change parts of an endpoint", ok, handle(s.endpointPatch)),
-		tenant(auth.Write, del, oneEndpoint, "v1.endpoint.delete", "Delete an endpoint", noContent, handle(s.endpointDelete)),
-		tenant(auth.Admin, get, oneEndpoint+"/secret", "v1.endpoint.get-secret", "Get an endpoint's signing key", ok, handle(s.endpointSecretGet)),
-		optional(tenant(auth.Admin, post, oneEndpoint+"/secret/rotate", "v1.endpoint.rotate-secret", "Replace an endpoint's signing key", noContent, handle(s.endpointSecretRotate))),
-		tenant(auth.Read, get, oneEndpoint+"/headers", "v1.endpoint.get-headers", "Get an endpoint's custom headers", ok, handle(s.endpointHeadersGet)),
-		tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut)),
-		tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch)),
+		customer(auth.ViewBase, tenant(auth.Read, get, endpointsPath, "v1.endpoint.list", "List endpoints", ok, handle(s.endpointList))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, endpointsPath, "v1.endpoint.create", "Create an endpoint", created, handle(s.endpointCreate))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint, "v1.endpoint.get", "Get an endpoint", ok, handle(s.endpointGet))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint, "v1.endpoint.update", "Replace or create an endpoint", upserted, handle(s.endpointPut))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint, "v1.endpoint.patch", "Change parts of an endpoint", ok, handle(s.endpointPatch))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, del, oneEndpoint, "v1.endpoint.delete", "Delete an endpoint", noContent, handle(s.endpointDelete))),
+		customer(auth.ViewEndpointSecret, tenant(auth.Admin, get, oneEndpoint+"/secret", "v1.endpoint.get-secret", "Get an endpoint's signing key", ok, handle(s.endpointSecretGet))),
+		customer(auth.ManageEndpointSecret, optional(tenant(auth.Admin, post, oneEndpoint+"/secret/rotate", "v1.endpoint.rotate-secret", "Replace an endpoint's signing key", noContent, handle(s.endpointSecretRotate)))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/headers", "v1.endpoint.get-headers", "Get an endpoint's custom headers", ok, handle(s.endpointHeadersGet))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch))),
 
-		tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList)),
+		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),
 		tenant(auth.Write, post, eventTypesPath, "v1.event-type.create", "Create an event type", created, handle(s.eventTypeCreate)),
-		tenant(auth.Read, get, oneEventType, "v1.event-type.get", "Get an event type", ok, handle(s.eventTypeGet)),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEventType, "v1.event-type.get", "Get an event type", ok, handle(s.eventTypeGet))),
 		tenant(auth.Write, put, oneEventType, "v1.event-type.update", "Replace or create an event type", upserted, handle(s.eventTypePut)),
 		tenant(auth.Write, patch, oneEventType, "v1.event-type.patch", "Change parts of an event type", ok, handle(s.eventTypePatch)),
 		tenant(auth.Write, del, oneEventType, "v1.event-type.delete", "Archive or remove an event type", noContent, handle(s.eventTypeDelete)),
 
-		tenant(auth.Read, get, messagesPath, "v1.message.list", "List messages", ok, handle(s.messageList)),
+		customer(auth.ViewBase, tenant(auth.Read, get, messagesPath, "v1.message.list", "List messages", ok, handle(s.messageList))),
 		tenant(auth.Send, post, messagesPath, "v1.message.create", "Publish a message", accepted, binding{
 			input: reflect.TypeFor[messageCreate](), output: reflect.TypeFor[messageOut](), direct: (*server).publish,
 		}),
-		tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet)),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet))),
 
-		tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint)),
-		tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage)),
-		tenant(auth.Read, get, oneMessage+"/attempt/{attempt_id}", "v1.message-attempt.get", "Get an attempt", ok, handle(s.attemptGet)),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneMessage+"/attempt/{attempt_id}", "v1.message-attempt.get", "Get an attempt", ok, handle(s.attemptGet))),
+
+		optional(tenant(auth.Admin, post, authPath+"/app-portal-access/{app_id}", "v1.authentication.app-portal-access", "Make an application token", ok, handle(s.portalAccess))),
+		tenant(auth.Admin, post, authPath+"/dashboard-access/{app_id}", "v1.authentication.dashboard-access", "Make an application token (deprecated)", ok, handle(s.dashboardAccess)),
+		optional(tenant(auth.Write, post, authPath+"/app/{app_id}/expire-all", "v1.authentication.expire-all", "End application tokens", noContent, handle(s.sessionsExpire))),
+		{class: classApplication, method: post, path: authPath + "/logout", id: "v1.authentication.logout", summary: "End the application token that is used", success: noContent, handle: handle(s.logout)},
 
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),

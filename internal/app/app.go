@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/posthaste/posthaste/api"
+	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
@@ -174,12 +175,16 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 	a.publisher = publish.New(publish.Options{
 		Store: a.store, Dispatcher: a.dispatcher, Lease: c.AttemptTimeout + webhook.LeaseMargin, Metrics: a.metrics, Logger: a.log,
 	})
+	tokens, err := auth.NewAppTokens(c.MasterKey, time.Now)
+	if err != nil {
+		return nil, err
+	}
 	var proxies []string
 	for _, p := range c.TrustedProxies {
 		proxies = append(proxies, p.String())
 	}
 	return api.New(api.Options{
-		Store: a.store, Publisher: a.publisher, Policy: policy, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
+		Store: a.store, Publisher: a.publisher, Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
 		TrustedProxies: proxies, Metrics: a.metrics, Logger: a.log, Ready: a.ready,
 	})
 }

@@ -165,6 +165,19 @@ func (m master) dataKey(tenant [16]byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// Derive hands use a key of its own for a purpose from every master key, the primary's first, with the
+// master key's id. Keys of different purposes, and the keys that seal, tell nothing about each other.
+func (s *Keyset) Derive(purpose string, use func(id string, key []byte)) error {
+	for _, m := range s.keys {
+		key, err := hkdf.Key(sha256.New, m.secret, nil, "posthaste/seal/v1/purpose/"+purpose, KeySize)
+		if err != nil {
+			return fmt.Errorf("derive key for %s: %w", purpose, err)
+		}
+		use(m.id, key)
+	}
+	return nil
+}
+
 const redacted = "***"
 
 // String hides the keys.

@@ -306,6 +306,36 @@ func TestManyGoroutines(t *testing.T) {
 	wg.Wait()
 }
 
+func TestDerivedKeysAreTheirPurposesOwn(t *testing.T) {
+	first, second := randomKey(), randomKey()
+	derive := func(s *Keyset, purpose string) (ids []string, keys []string) {
+		err := s.Derive(purpose, func(id string, key []byte) {
+			if len(key) != KeySize {
+				t.Errorf("%d bytes", len(key))
+			}
+			ids, keys = append(ids, id), append(keys, string(key))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids, keys
+	}
+	both := keyset(t, first+","+second)
+	ids, keys := derive(both, "a")
+	if len(keys) != 2 || ids[0] != both.PrimaryID() || keys[0] == keys[1] {
+		t.Fatal(ids)
+	}
+	if _, again := derive(keyset(t, first), "a"); again[0] != keys[0] {
+		t.Error("a key is not the same in another keyset")
+	}
+	if _, other := derive(both, "b"); other[0] == keys[0] {
+		t.Error("two purposes have one key")
+	}
+	if raw, _ := base64.StdEncoding.DecodeString(first); string(raw) == keys[0] {
+		t.Error("a master key is handed out")
+	}
+}
+
 func TestKeysetNeverPrintsItself(t *testing.T) {
 	text := randomKey()
 	raw, _ := base64.StdEncoding.DecodeString(text)

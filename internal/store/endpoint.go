@@ -263,7 +263,7 @@ func (v View) eventTypesExist(tx *gorm.DB, names []string) error {
 		}
 	}
 	var found []string
-	err := tx.Model(&webhook.EventType{}).Where("tenant_id = ? AND name IN ? AND NOT archived", v.scope.Tenant, names).
+	err := v.eventTypes(tx.Model(&webhook.EventType{})).Where("name IN ? AND NOT archived", names).
 		Pluck("name", &found).Error
 	if err != nil {
 		return fmt.Errorf("read event types: %w", err)

@@ -59,7 +59,7 @@ func (v View) EventTypes(ctx context.Context, p Page, includeArchived bool) (Lis
 		}
 		cursor = at
 	}
-	q := v.db.WithContext(ctx).Where("tenant_id = ?", v.scope.Tenant)
+	q := v.eventTypes(v.db.WithContext(ctx))
 	if !includeArchived {
 		q = q.Where("NOT archived")
 	}
@@ -151,8 +151,17 @@ func (v View) DeleteEventType(ctx context.Context, name string, expunge bool) er
 	})
 }
 
-func (v View) eventTypeCalled(q *gorm.DB, name string) *gorm.DB {
+// eventTypes are those the view may see. An application sees none that only others were let into.
+func (v View) eventTypes(q *gorm.DB) *gorm.DB {
 	q = q.Where("tenant_id = ?", v.scope.Tenant)
+	if !v.scope.Application.IsZero() {
+		q = q.Where("(COALESCE(cardinality(feature_flags), 0) = 0 OR feature_flags && ?)", array[string](v.scope.FeatureFlags))
+	}
+	return q
+}
+
+func (v View) eventTypeCalled(q *gorm.DB, name string) *gorm.DB {
+	q = v.eventTypes(q)
 	if !storable(name) {
 		return q.Where("false")
 	}

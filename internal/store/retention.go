@@ -67,6 +67,13 @@ func (s *Store) ExpireIdempotency(ctx context.Context, limit int) (int, error) {
 	return int(tag.RowsAffected()), failure("expire idempotency keys", err)
 }
 
+// ForgetPortalSessions removes at most limit portal sessions that have ended, and returns how many.
+func (s *Store) ForgetPortalSessions(ctx context.Context, limit int) (int, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM portal_session WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM portal_session WHERE expires_at < now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))`, limit)
+	return int(tag.RowsAffected()), failure("forget portal sessions", err)
+}
+
 // Dropped is what DropPartitions did.
 type Dropped struct {
 	Partitions []string

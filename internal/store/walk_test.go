@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
@@ -21,6 +22,7 @@ type estate struct {
 	message   webhook.Message
 	attempt   webhook.Attempt
 	eventType webhook.EventType
+	session   webhook.PortalSession
 	key       [32]byte // of an idempotent request
 }
 
@@ -42,6 +44,9 @@ func (w world) estate(t *testing.T, tenant webhook.Tenant, name string) (e estat
 	e.attempt = w.putAttempt(t, webhook.Attempt{
 		TenantID: tenant.ID, ApplicationID: app.ID, MessageID: e.message.ID, EndpointID: e.endpoint.ID, Sent: true, Number: 1,
 	})
+	e.session = must[webhook.PortalSession](t)(view.CreatePortalSession(t.Context(), webhook.PortalSession{
+		ApplicationID: app.ID, ID: webhook.NewSessionID(), Label: "label-" + name, ExpiresAt: time.Now().Add(time.Hour),
+	}))
 	e.key = randomKey()
 	_, _, err = view.Once(t.Context(), e.key, e.key, true, func(context.Context, store.View) (store.Response, error) {
 		return store.Response{Status: 201, Body: []byte("of " + name)}, nil
@@ -54,7 +59,7 @@ func (w world) estate(t *testing.T, tenant webhook.Tenant, name string) (e estat
 func (w world) rows(t *testing.T, e estate, wholeTenant bool) map[string]string {
 	t.Helper()
 	where := map[string]string{
-		"application": "id = $2", "endpoint": "app_id = $2", "message": "app_id = $2", "attempt": "app_id = $2", "event_id": "app_id = $2",
+		"application": "id = $2", "endpoint": "app_id = $2", "message": "app_id = $2", "attempt": "app_id = $2", "event_id": "app_id = $2", "portal_session": "app_id = $2",
 		"endpoint_secret": "endpoint_id IN (SELECT id FROM endpoint WHERE tenant_id = $1 AND app_id = $2)",
 	}
 	if wholeTenant {
@@ -67,7 +72,7 @@ func (w world) rows(t *testing.T, e estate, wholeTenant bool) map[string]string 
 		rows[table] = one[string](t, w.sql, `SELECT COALESCE(string_agg(to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text), '')
 			FROM `+table+` t WHERE tenant_id = $1 AND `+condition, e.tenant.ID.UUID(), e.app.ID.UUID())
 	}
-	for _, table := range []string{"application", "endpoint", "message", "attempt", "event_id", "endpoint_secret"} {
+	for _, table := range []string{"application", "endpoint", "message", "attempt", "event_id", "endpoint_secret", "portal_session"} {
 		if rows[table] == "" {
 			t.Fatalf("the estate has no %s", table)
 		}
@@ -251,6 +256,21 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 			return err
 		}),
 		"DeleteEventType": tenantOnly(nf, func(ctx context.Context, v store.View) error { return v.DeleteEventType(ctx, name, true) }),
+
+		"CreatePortalSession": {{"", func(ctx context.Context, v store.View) error {
+			_, err := v.CreatePortalSession(ctx, webhook.PortalSession{
+				ApplicationID: theirs.app.ID, ID: webhook.NewSessionID(), ExpiresAt: time.Now().Add(time.Hour),
+			})
+			return err
+		}, map[bool]webhook.Kind{true: forbidden, false: nf}[apps]}},
+		"ExpirePortalSessions": {{"their application", func(ctx context.Context, v store.View) error {
+			return v.ExpirePortalSessions(ctx, theirs.app.ID.String(), nil, 0)
+		}, map[bool]webhook.Kind{true: forbidden, false: nf}[apps]}, {"their label", func(ctx context.Context, v store.View) error {
+			return v.ExpirePortalSessions(ctx, myApp, []string{theirs.session.Label}, 0)
+		}, map[bool]webhook.Kind{true: forbidden, false: nothing}[apps]}},
+		"EndPortalSession": {{"", func(ctx context.Context, v store.View) error {
+			return v.EndPortalSession(ctx, theirs.session.ID)
+		}, nf}},
 
 		"Message": byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
 			_, err := v.Message(ctx, app, msg)

@@ -32,6 +32,7 @@ type (
 	attemptKind     struct{}
 	apiKeyKind      struct{}
 	secretKind      struct{}
+	sessionKind     struct{}
 )
 
 func (tenantKind) prefix() string      { return "org_" }
@@ -41,6 +42,7 @@ func (messageKind) prefix() string     { return "msg_" }
 func (attemptKind) prefix() string     { return "atmpt_" }
 func (apiKeyKind) prefix() string      { return "key_" }
 func (secretKind) prefix() string      { return "sec_" }
+func (sessionKind) prefix() string     { return "ps_" }
 
 type (
 	// TenantID names a tenant (org_…).
@@ -57,6 +59,8 @@ type (
 	APIKeyID = ID[apiKeyKind]
 	// SecretID names one signing secret of an endpoint (sec_…); it is not itself secret.
 	SecretID = ID[secretKind]
+	// PortalSessionID names a portal session (ps_…).
+	PortalSessionID = ID[sessionKind]
 )
 
 // idTextLength is the number of base62 characters behind the prefix: 27 hold 160 bits.
@@ -99,6 +103,7 @@ var (
 	NewAttemptID     = NewID[attemptKind]
 	NewAPIKeyID      = NewID[apiKeyKind]
 	NewSecretID      = NewID[secretKind]
+	NewSessionID     = NewID[sessionKind]
 )
 
 // NewAttemptIDAt makes an attempt id whose time is the attempt's start.

@@ -28,6 +28,12 @@ const (
 	IdempotencyRetention = 12 * time.Hour // how long a first response is replayed
 	MaxKeptResponse      = 20_000         // bytes of an attempt's answer that are kept
 	MaxFeatureFlags      = 25
-	MaxSchemas           = 256 << 10 // bytes of an event type's schemas, as JSON
-	MaxName              = 1024      // bytes of a name of ours (tenant, API key)
+	MaxTokenFlags        = 2048               // bytes of an application token's feature flags together, so that it fits a header
+	MinSessionLife       = time.Hour          // of an application token
+	MaxSessionLife       = 7 * 24 * time.Hour // of an application token, and how long it lives unless said
+	MaxSessionGrace      = 72 * time.Hour     // how far ahead ending sessions may be put off
+	MaxSessionLabel      = 64                 // bytes
+	MaxSessionLabels     = 1000               // of one request to end sessions
+	MaxSchemas           = 256 << 10          // bytes of an event type's schemas, as JSON
+	MaxName              = 1024               // bytes of a name of ours (tenant, API key)
 )

@@ -29,6 +29,16 @@ type APIKey struct {
 	LastUsedAt *time.Time // to the minute
 }
 
+// PortalSession is what an application token stands on: the token is good for as long as the session is.
+type PortalSession struct {
+	TenantID      TenantID        `gorm:"type:uuid;primaryKey"`
+	ApplicationID ApplicationID   `gorm:"type:uuid;primaryKey;column:app_id"`
+	ID            PortalSessionID `gorm:"type:uuid;primaryKey"`
+	Label         string          `gorm:"serializer:zeronull"` // the tenant's own name for it, not unique; "" = none
+	CreatedAt     time.Time
+	ExpiresAt     time.Time // in the past = refused
+}
+
 // Application is one of a tenant's customers.
 type Application struct {
 	TenantID     TenantID      `gorm:"type:uuid;primaryKey"`

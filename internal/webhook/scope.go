@@ -4,4 +4,7 @@ package webhook
 type Scope struct {
 	Tenant      TenantID
 	Application ApplicationID // zero = every application of the tenant
+	// FeatureFlags are what an application was let into: of the tenant's event types it sees those with
+	// no flag and those with one of these. They mean nothing without an Application.
+	FeatureFlags []string
 }
