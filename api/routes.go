@@ -75,6 +75,9 @@ func (s *server) routes() []route {
 		tenant(auth.Send, post, messagesPath, "v1.message.create", "Publish a message", accepted, binding{
 			input: reflect.TypeFor[messageCreate](), output: reflect.TypeFor[messageOut](), direct: (*server).publish,
 		}),
+		tenant(auth.Send, post, messagesPath+"/batch", "v1.message.create-batch", "Publish up to 1,000 messages together", accepted, binding{
+			input: reflect.TypeFor[messageBatch](), output: reflect.TypeFor[messageBatchOut](), direct: (*server).publishBatch,
+		}),
 		tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet)),
 
 		tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint)),

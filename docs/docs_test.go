@@ -56,6 +56,8 @@ var limits = []struct {
 }{
 	{"request body", size(webhook.MaxBody), "MaxBody"},
 	{"payload of a message", size(webhook.MaxPayload), "MaxPayload"},
+	{"messages of a batch", count(webhook.MaxBatch), "MaxBatch"},
+	{"deliveries that a batch may owe", count(webhook.MaxBatchDeliveries), "MaxBatchDeliveries"},
 	{"channels of a message or endpoint", count(webhook.MaxChannels), "MaxChannels"},
 	{"a channel", size(webhook.MaxChannelLength), "MaxChannelLength"},
 	{"tags of a message", count(webhook.MaxTags), "MaxTags"},
