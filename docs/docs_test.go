@@ -76,6 +76,8 @@ var limits = []struct {
 		"MaxSecretGrace DefaultSecretGrace"},
 	{"`metadata`, as JSON", size(webhook.MaxMetadata), "MaxMetadata"},
 	{"schemas of an event type, as JSON", size(webhook.MaxSchemas), "MaxSchemas"},
+	{"one schema, as JSON", size(webhook.MaxSchema), "MaxSchema"},
+	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
 	{"feature flags of an event type", count(webhook.MaxFeatureFlags), "MaxFeatureFlags"},
 	{"`throttleRate`", count(webhook.MaxThrottleRate) + " per second", "MaxThrottleRate"},
 	{"kept part of a receiver's answer", size(webhook.MaxKeptResponse), "MaxKeptResponse"},

@@ -31,5 +31,7 @@ const (
 	MaxKeptResponse      = 20_000         // bytes of an attempt's answer that are kept
 	MaxFeatureFlags      = 25
 	MaxSchemas           = 256 << 10 // bytes of an event type's schemas, as JSON
+	MaxSchema            = 64 << 10  // bytes of one version of them
+	MaxSchemaDepth       = 60        // levels of objects and lists in it
 	MaxName              = 1024      // bytes of a name of ours (tenant, API key)
 )
