@@ -17,6 +17,7 @@ import (
 	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
+	"github.com/posthaste/posthaste/internal/schema"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/telemetry"
 )
@@ -72,6 +73,7 @@ type server struct {
 	ready     *readiness
 	metrics   *telemetry.Metrics // nil = none
 	patterns  map[pattern]string // how metrics call a route
+	schemas   *schema.Cache      // of event types, compiled
 	inline    *bodyPlan          // of an application inside a publish
 	document  []byte             // the OpenAPI document
 }
@@ -99,6 +101,7 @@ func New(o Options) (http.Handler, error) {
 		ready:     newReadiness(o.Ready),
 		metrics:   o.Metrics,
 		patterns:  make(map[pattern]string),
+		schemas:   schema.NewCache(),
 	}
 	s.keys = newKeyring(o.Store, o.Logger, func() time.Time { return s.now() })
 	s.sessions = newSessions(o.Store, func() time.Time { return s.now() })

@@ -101,16 +101,15 @@ func eventTypeJSONWithoutSchemas(e webhook.EventType) eventTypeOut {
 
 func eventTypeKey(e webhook.EventType) string { return e.Name }
 
-func (in EventTypeUpdate) eventType(name string) (webhook.EventType, error) {
+func (in EventTypeUpdate) eventType(name string) webhook.EventType {
 	flags := in.FeatureFlags
 	if len(flags) == 0 && in.FeatureFlag != nil {
 		flags = []flagName{*in.FeatureFlag}
 	}
-	e := webhook.EventType{
+	return webhook.EventType{
 		Name: name, Description: in.Description, Archived: in.Archived, Deprecated: in.Deprecated,
 		Schemas: json.RawMessage(in.Schemas), GroupName: string(orZero(in.GroupName)), FeatureFlags: plain(flags),
 	}
-	return e, checkSchemas(e.Schemas)
 }
 
 type eventTypePath struct {
@@ -118,11 +117,11 @@ type eventTypePath struct {
 }
 
 func (s *server) eventTypeCreate(ctx context.Context, who call, in struct{ Body eventTypeIn }) (int, eventTypeOut, error) {
-	e, err := in.Body.eventType(string(in.Body.Name))
-	if err != nil {
+	e := in.Body.eventType(string(in.Body.Name))
+	if err := s.checkSchemas(e.Schemas); err != nil {
 		return 0, eventTypeOut{}, err
 	}
-	e, err = who.view.CreateEventType(ctx, e)
+	e, err := who.view.CreateEventType(ctx, e)
 	return http.StatusCreated, eventTypeJSON(e), err
 }
 
@@ -152,8 +151,8 @@ func (s *server) eventTypePut(ctx context.Context, who call, in struct {
 	eventTypePath
 	Body EventTypeUpdate
 }) (int, eventTypeOut, error) {
-	e, err := in.Body.eventType(in.Name)
-	if err != nil {
+	e := in.Body.eventType(in.Name)
+	if err := s.checkSchemas(e.Schemas); err != nil {
 		return 0, eventTypeOut{}, err
 	}
 	e, created, err := who.view.ReplaceEventType(ctx, in.Name, e)
@@ -164,6 +163,10 @@ func (s *server) eventTypePatch(ctx context.Context, who call, in struct {
 	eventTypePath
 	Body eventTypePatch
 }) (int, eventTypeOut, error) {
+	// Before anything is locked: checking takes its time.
+	if err := s.checkSchemas(json.RawMessage(orZero(in.Body.Schemas.Value))); err != nil {
+		return 0, eventTypeOut{}, err
+	}
 	e, err := who.view.PatchEventType(ctx, in.Name, func(e *webhook.EventType) error {
 		e.Description = in.Body.Description.Or(e.Description)
 		e.Archived = in.Body.Archived.Or(e.Archived)
@@ -180,7 +183,7 @@ func (s *server) eventTypePatch(ctx context.Context, who call, in struct {
 		case in.Body.FeatureFlag.Sent:
 			e.FeatureFlags = []string{string(*in.Body.FeatureFlag.Value)}
 		}
-		return checkSchemas(e.Schemas)
+		return nil
 	})
 	return http.StatusOK, eventTypeJSON(e), err
 }
@@ -192,10 +195,10 @@ func (s *server) eventTypeDelete(ctx context.Context, who call, in struct {
 	return http.StatusNoContent, none{}, who.view.DeleteEventType(ctx, in.Name, in.Expunge)
 }
 
-// checkSchemas bounds what is kept of schemas.
-func checkSchemas(text json.RawMessage) error {
+// checkSchemas bounds what is kept of schemas, and refuses what is no schema.
+func (s *server) checkSchemas(text json.RawMessage) error {
 	if len(text) > webhook.MaxSchemas {
 		return webhook.Invalid("schemas", "must be at most %d bytes as JSON", webhook.MaxSchemas)
 	}
-	return nil
+	return s.schemas.CheckVersions(text)
 }

@@ -63,8 +63,12 @@ func TestEventTypeLimits(t *testing.T) {
 		}
 		return out
 	}
-	sized := func(size int) obj { // {"1":{"title":"…"}} of that size
-		return obj{"1": obj{"title": strings.Repeat("t", size-len(`{"1":{"title":""}}`))}}
+	one := func(size int) obj { // {"title":"…"} of that size
+		return obj{"title": strings.Repeat("t", size-len(`{"title":""}`))}
+	}
+	sized := func(size int) obj { // five versions of that size together
+		rest := size - len(`{"1":,"2":,"3":,"4":,"5":}`)
+		return obj{"1": one(rest / 5), "2": one(rest / 5), "3": one(rest / 5), "4": one(rest / 5), "5": one(rest - rest/5*4)}
 	}
 	versions := func(n int) obj {
 		out := obj{}
@@ -85,6 +89,8 @@ func TestEventTypeLimits(t *testing.T) {
 		{"flags over it", obj{"name": "f2", "featureFlags": flags(webhook.MaxFeatureFlags + 1)}, 422},
 		{"schemas at the limit", obj{"name": "s1", "schemas": sized(webhook.MaxSchemas)}, 201},
 		{"schemas over it", obj{"name": "s2", "schemas": sized(webhook.MaxSchemas + 1)}, 422},
+		{"a schema at the limit", obj{"name": "s7", "schemas": obj{"1": one(webhook.MaxSchema)}}, 201},
+		{"a schema over it", obj{"name": "s8", "schemas": obj{"1": one(webhook.MaxSchema + 1)}}, 422},
 		{"members at the limit", obj{"name": "s5", "schemas": versions(maxMembers)}, 201},
 		{"members over it", obj{"name": "s6", "schemas": versions(maxMembers + 1)}, 422},
 		{"a schema that is no object", obj{"name": "s3", "schemas": obj{"1": "x"}}, 422},
@@ -94,6 +100,32 @@ func TestEventTypeLimits(t *testing.T) {
 		if got := a.post("/event-type", c.body); got.status != c.status {
 			t.Errorf("%d %s: %d, want %d: %.200s", i, c.what, got.status, c.status, got.body)
 		}
+	}
+}
+
+// What is no schema, or would have the server fetch something, is refused wherever one is written, and
+// the answer says which version.
+func TestSchemasAreCheckedOnWrite(t *testing.T) {
+	t.Parallel()
+	a := setup(t).tenant()
+	a.put("/event-type/kept", obj{"description": "d", "schemas": obj{"1": obj{"type": "object"}}}).want(201)
+	for what, bad := range map[string]obj{
+		"type": {"type": "strnig"}, "remote": {"$ref": "http://127.0.0.1:1/x"}, "file": {"$ref": "file:///etc/passwd"}, "pattern": {"pattern": "(?=a)"},
+	} {
+		schemas := obj{"1": obj{}, "v2": bad}
+		for i, got := range []result{
+			a.post("/event-type", obj{"name": "bad", "description": "d", "schemas": schemas}),
+			a.put("/event-type/bad", obj{"description": "d", "schemas": schemas}),
+			a.patch("/event-type/kept", obj{"schemas": schemas}),
+		} {
+			if got.status != 422 || locOf(got) != "body.schemas.v2" {
+				t.Errorf("%s, %d: %d %s", what, i, got.status, got.body)
+			}
+		}
+	}
+	a.get("/event-type/bad").want(404)
+	if f := a.get("/event-type/kept").want(200).fields(); len(f["schemas"].(obj)) != 1 {
+		t.Error(f)
 	}
 }
 

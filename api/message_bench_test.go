@@ -96,3 +96,32 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkPublishBatch is a whole batch, commit included; one iteration is one message, so that it
+// compares with BenchmarkPublish.
+func BenchmarkPublishBatch(b *testing.B) {
+	s := storetest.Open(b)
+	handler, err := New(options(b, s, jsonLog(&logBuffer{})))
+	if err != nil {
+		b.Fatal(err)
+	}
+	tenant := storetest.Tenant(b, s).ID
+	text, _, _ := auth.NewAPIKey()
+	storetest.APIKey(b, s, tenant, text.Reveal(), "send")
+	app := storetest.Application(b, s, tenant).ID.String()
+	message := strings.Replace(benchBody, `"eventId":"order-1",`, "", 1)
+	post := func(n int) {
+		body := `{"messages":[` + strings.Repeat(message+",", n-1) + message + `]}`
+		req := httptest.NewRequest("POST", "/api/v1/app/"+app+"/msg/batch", strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+text.Reveal())
+		w := &discard{header: make(http.Header, 8)}
+		if handler.ServeHTTP(w, req); w.status != http.StatusAccepted {
+			b.Fatal(w.status)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= webhook.MaxBatch {
+		post(min(left, webhook.MaxBatch))
+	}
+}

@@ -82,6 +82,9 @@ func (s *server) routes() []route {
 			input: reflect.TypeFor[messageCreate](), output: reflect.TypeFor[messageOut](), direct: (*server).publish,
 		}),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet))),
+		tenant(auth.Send, post, messagesPath+"/batch", "v1.message.create-batch", "Publish up to 1,000 messages together", accepted, binding{
+			input: reflect.TypeFor[messageBatch](), output: reflect.TypeFor[messageBatchOut](), direct: (*server).publishBatch,
+		}),
 
 		customer(auth.ViewBase, tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint))),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage))),

@@ -32,6 +32,7 @@ var bodies = map[string]string{
 	"v1.operator.tenant.create":           `{"name":"new"}`,
 	"v1.operator.api-key.create":          `{"name":"new","scopes":["read"]}`,
 	"v1.operator.api-key.expire":          `{}`,
+	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 }
 
 func bodyOf(t testing.TB, op operation) any {

@@ -56,6 +56,8 @@ var limits = []struct {
 }{
 	{"request body", size(webhook.MaxBody), "MaxBody"},
 	{"payload of a message", size(webhook.MaxPayload), "MaxPayload"},
+	{"messages of a batch", count(webhook.MaxBatch), "MaxBatch"},
+	{"deliveries that a batch may owe", count(webhook.MaxBatchDeliveries), "MaxBatchDeliveries"},
 	{"channels of a message or endpoint", count(webhook.MaxChannels), "MaxChannels"},
 	{"a channel", size(webhook.MaxChannelLength), "MaxChannelLength"},
 	{"tags of a message", count(webhook.MaxTags), "MaxTags"},
@@ -81,6 +83,8 @@ var limits = []struct {
 	{"time by which ending application tokens is put off", hours(webhook.MaxSessionGrace), "MaxSessionGrace"},
 	{"`sessionId` of an application token", size(webhook.MaxSessionLabel), "MaxSessionLabel"},
 	{"`sessionIds` of one request", count(webhook.MaxSessionLabels), "MaxSessionLabels"},
+	{"one schema, as JSON", size(webhook.MaxSchema), "MaxSchema"},
+	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
 	{"`throttleRate`", count(webhook.MaxThrottleRate) + " per second", "MaxThrottleRate"},
 	{"kept part of a receiver's answer", size(webhook.MaxKeptResponse), "MaxKeptResponse"},
 	{"name of a tenant or an API key", size(webhook.MaxName), "MaxName"},

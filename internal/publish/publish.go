@@ -38,8 +38,9 @@ type Options struct {
 
 // Publisher accepts messages. It is safe for concurrent use.
 type Publisher struct {
-	o     Options
-	group *groupcommit.Group[*pending]
+	o       Options
+	group   *groupcommit.Group[*pending]
+	batches *slots
 }
 
 // Request is one message to accept.
@@ -59,7 +60,7 @@ type pending struct {
 
 // New makes a Publisher; Close it after the last Accept has returned.
 func New(o Options) *Publisher {
-	p := &Publisher{o: o}
+	p := &Publisher{o: o, batches: newSlots()}
 	p.group = groupcommit.New(groupcommit.Options{
 		BatchItems: maxBatch, BatchSize: maxBatchBytes, WaitingItems: maxWaiting, WaitingSize: maxWaitingBytes,
 	}, p.flush)
@@ -74,13 +75,7 @@ func (p *Publisher) Close() { p.group.Close() }
 // KindInvalid for a reused idempotency key, KindUnavailable if nobody can say. A repeated publish
 // returns the first one's message.
 func (p *Publisher) Accept(ctx context.Context, r Request) (webhook.Message, error) {
-	m := r.Message
-	m.TenantID = r.Tenant
-	m.ID = webhook.NewMessageID()
-	if r.Retention == 0 {
-		r.Retention = webhook.DefaultRetentionDays * 24 * time.Hour
-	}
-	m.ExpiresAt = m.CreatedAt().Add(r.Retention)
+	m := r.message()
 	e := &pending{
 		accept: store.Accept{Message: m, Application: r.Application, Idempotency: r.Key},
 		done:   make(chan struct{}),
@@ -98,6 +93,18 @@ func (p *Publisher) Accept(ctx context.Context, r Request) (webhook.Message, err
 		return webhook.Message{}, e.result.Err
 	}
 	return e.result.Message, nil
+}
+
+// message is the one that is stored: named now, and with the time when its payload goes.
+func (r Request) message() webhook.Message {
+	m := r.Message
+	m.TenantID = r.Tenant
+	m.ID = webhook.NewMessageID()
+	if r.Retention == 0 {
+		r.Retention = webhook.DefaultRetentionDays * 24 * time.Hour
+	}
+	m.ExpiresAt = m.CreatedAt().Add(r.Retention)
+	return m
 }
 
 func (p *Publisher) flush(batch []*pending) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -149,5 +150,84 @@ func TestAnswersSayWhenNobodyKnows(t *testing.T) {
 	r.pub.Close()
 	if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// batch sends a batch of n messages.
+func (r *rig) batch(n int) error {
+	b := Batch{Tenant: r.app.TenantID, Application: r.app.ID.String(), Answer: func(accepted []store.Accepted) (store.Response, error) {
+		for _, a := range accepted {
+			if a.Err != nil {
+				return store.Response{}, a.Err
+			}
+		}
+		return store.Response{Status: 202}, nil
+	}}
+	for range n {
+		b.Requests = append(b.Requests, r.request(`{}`))
+	}
+	_, err := r.pub.AcceptTogether(r.t.Context(), b)
+	return err
+}
+
+func TestOneCallsMessagesAreOneTransactionAndLargeOnesAreFedInShares(t *testing.T) {
+	r := newRig(t, storetest.Redis(t))
+	for r.pub.o.Dispatcher.Room(t.Context()) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("the window never opened")
+		}
+	}
+	if err := r.batch(releaseAtOnce); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.count("delivery WHERE state = 1"); n != releaseAtOnce {
+		t.Errorf("%d of a small call's deliveries were handed out", n)
+	}
+	if err := r.batch(1000); err != nil { // many times what one group would hold
+		t.Fatal(err)
+	}
+	if n := r.count("delivery WHERE state = 3"); n != 1000 {
+		t.Errorf("%d of a large call's deliveries are parked", n)
+	}
+	if n := r.count("(SELECT DISTINCT xmin FROM message) x"); n != 2 {
+		t.Errorf("two calls took %d transactions", n)
+	}
+}
+
+func TestBatchesWaitForOneAnotherAndNobodyForThem(t *testing.T) {
+	r := newRig(t, storetest.Redis(t))
+	var leave []func()
+	for range maxTogether {
+		l, err := r.pub.batches.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, l)
+	}
+	if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); err != nil {
+		t.Fatalf("a single message behind batches: %v", err)
+	}
+	waiting, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range maxTogetherWaiting {
+		group.Go(func() {
+			if _, err := r.pub.batches.take(waiting); err == nil {
+				t.Error("a slot that nobody left was taken")
+			}
+		})
+	}
+	for r.pub.batches.waiting.Load() < maxTogether+maxTogetherWaiting {
+		runtime.Gosched()
+	}
+	if err := r.batch(1); webhook.KindOf(err) != webhook.KindUnavailable {
+		t.Errorf("one batch too many: %v", err)
+	}
+	stop()
+	group.Wait()
+	for _, l := range leave {
+		l()
+	}
+	if err := r.batch(1); err != nil {
+		t.Errorf("after the slots were left: %v", err)
 	}
 }

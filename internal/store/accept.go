@@ -95,9 +95,11 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 	if len(round) == 0 {
 		return
 	}
-	err := s.acceptStatement(ctx, batch, round, r, out)
+	failpoint.Hit(failpoint.APIBeforeCommit)
+	err := acceptStatement(ctx, s.pool, 0, batch, round, r, out)
 	switch {
 	case err == nil:
+		failpoint.Hit(failpoint.APIAfterCommit)
 	case isBadRow(err) && len(round) > 1:
 		half := len(round) / 2
 		s.acceptRound(ctx, batch, round[:half], r, out, tries)
@@ -119,7 +121,7 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 			lost = append(lost, i)
 		}
 	}
-	if again := s.resolveLost(ctx, batch, lost, out); len(again) > 0 {
+	if again := s.resolveLost(ctx, s.pool, batch, lost, out); len(again) > 0 {
 		if tries > 0 {
 			s.acceptRound(ctx, batch, again, r, out, tries-1)
 			return
@@ -134,7 +136,13 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 // whose application is missing, or whose key or event id is already taken, are left out of it and are
 // looked at afterwards; one that loses against a transaction that has not ended yet waits for it at
 // the unique index. Keys are inserted in order, else two batches could wait for each other.
-const acceptSQL = `
+const (
+	acceptSQL = acceptOwed + acceptTold
+	// acceptLimitedSQL stops short of writing more deliveries than it is told to.
+	acceptLimitedSQL = acceptOwed + `
+	LIMIT $15` + acceptTold
+
+	acceptOwed = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM (
 		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
@@ -170,14 +178,17 @@ WITH t AS MATERIALIZED (
 		AND (e.event_types IS NULL OR t.event_type = ANY (e.event_types))
 		AND (e.channels IS NULL OR e.channels && t.channels)
 		OFFSET 0
-	) e
+	) e`
+	acceptTold = `
 	RETURNING tenant_id, message_id, endpoint_id
 ), parked AS (
 	SELECT tenant_id, endpoint_id FROM d WHERE NOT $13
 ), w AS (` + wakeParkedSQL + `)
 SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
+)
 
-func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted) error {
+// acceptStatement writes a round; limit is how many deliveries it may write, 0 = any number.
+func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, round []int, r Release, out []Accepted) error {
 	n := len(round)
 	tenants, ids := make([][16]byte, n), make([][16]byte, n)
 	apps, appUIDs := make([]*[16]byte, n), make([]*string, n)
@@ -199,9 +210,12 @@ func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int
 			keys[j], bodies[j] = a.Idempotency.Key[:], a.Idempotency.BodyHash[:]
 		}
 	}
-	failpoint.Hit(failpoint.APIBeforeCommit)
-	rows, err := s.pool.Query(ctx, acceptSQL, tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
-		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds())
+	sql, args := acceptSQL, []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
+		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds()}
+	if limit > 0 {
+		sql, args = acceptLimitedSQL, append(args, limit)
+	}
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("accept %d messages: %w", n, err)
 	}
@@ -238,7 +252,6 @@ func (s *Store) acceptStatement(ctx context.Context, batch []Accept, round []int
 	if err != nil {
 		return fmt.Errorf("accept %d messages: %w", n, err)
 	}
-	failpoint.Hit(failpoint.APIAfterCommit)
 	for _, w := range written {
 		out[at[w.Message.ID]] = w
 	}
@@ -260,7 +273,7 @@ ORDER BY u.ord LIMIT $6`
 
 // resolveLost answers those that wrote nothing and returns those that should try again, because what
 // they lost to is gone or has outlived its time.
-func (s *Store) resolveLost(ctx context.Context, batch []Accept, lost []int, out []Accepted) (again []int) {
+func (s *Store) resolveLost(ctx context.Context, q querier, batch []Accept, lost []int, out []Accepted) (again []int) {
 	if len(lost) == 0 {
 		return nil
 	}
@@ -281,7 +294,7 @@ func (s *Store) resolveLost(ctx context.Context, batch []Accept, lost []int, out
 			out[i] = Accepted{Err: webhook.Unavailable(err, "The message could not be stored; try again")}
 		}
 	}
-	rows, err := s.pool.Query(ctx, lostSQL, tenants, apps, appUIDs, keys, eventIDs, n, webhook.IdempotencyRetention.Seconds())
+	rows, err := q.Query(ctx, lostSQL, tenants, apps, appUIDs, keys, eventIDs, n, webhook.IdempotencyRetention.Seconds())
 	if err != nil {
 		fail(err)
 		return nil
@@ -318,13 +331,15 @@ func (s *Store) resolveLost(ctx context.Context, batch []Accept, lost []int, out
 		case f.App == nil:
 			out[i] = Accepted{Err: webhook.ErrNotFound}
 		case f.EventTaken:
-			out[i] = Accepted{Err: webhook.Conflict("conflict", "A message with this eventId exists in the application")}
+			out[i] = Accepted{Err: errEventTaken}
 		default:
 			again = append(again, i)
 		}
 	}
 	return again
 }
+
+var errEventTaken = webhook.Conflict("conflict", "A message with this eventId exists in the application")
 
 // errKeyReused says that an idempotency key came back with another request.
 var errKeyReused error = &webhook.Error{

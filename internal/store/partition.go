@@ -61,7 +61,7 @@ func partitionsBetween(from, until time.Time) (list []partition) {
 	return list
 }
 
-// querier is a pool or a connection.
+// querier is a pool, a connection or a transaction.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)

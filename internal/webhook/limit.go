@@ -12,6 +12,8 @@ const (
 	MaxMetadata          = 4096               // bytes, as JSON
 	MaxPayload           = 1 << 20            // bytes of a message's payload
 	MaxBody              = 2 << 20            // bytes of a request
+	MaxBatch             = 1000               // messages of one batch
+	MaxBatchDeliveries   = 10_000             // that one batch may owe
 	MaxThrottleRate      = 65535              // messages per second
 	MaxEndpoints         = 500                // of an application
 	MaxURLLength         = 65536              // bytes of an endpoint's URL
@@ -36,4 +38,6 @@ const (
 	MaxSessionLabels     = 1000               // of one request to end sessions
 	MaxSchemas           = 256 << 10          // bytes of an event type's schemas, as JSON
 	MaxName              = 1024               // bytes of a name of ours (tenant, API key)
+	MaxSchema            = 64 << 10           // bytes of one version of them
+	MaxSchemaDepth       = 60                 // levels of objects and lists in it
 )
