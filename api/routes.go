@@ -15,6 +15,7 @@ const (
 	oneEndpoint      = endpointsPath + "/{endpoint_id}"
 	messagesPath     = oneApplication + "/msg"
 	oneMessage       = messagesPath + "/{msg_id}"
+	oneDestination   = oneMessage + "/endpoint/{endpoint_id}"
 	eventTypesPath   = basePath + "/event-type"
 	oneEventType     = eventTypesPath + "/{event_type_name}"
 	tenantsPath      = operatorPath + "/tenant"
@@ -80,6 +81,9 @@ func (s *server) routes() []route {
 		tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint)),
 		tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage)),
 		tenant(auth.Read, get, oneMessage+"/attempt/{attempt_id}", "v1.message-attempt.get", "Get an attempt", ok, handle(s.attemptGet)),
+		tenant(auth.Read, get, oneEndpoint+"/msg", "v1.message-attempt.list-attempted-messages", "List the messages that were owed to an endpoint", ok, handle(s.attemptedMessages)),
+		tenant(auth.Read, get, oneMessage+"/endpoint", "v1.message-attempt.list-attempted-destinations", "List the endpoints that a message was owed to", ok, handle(s.destinations)),
+		tenant(auth.Send, post, oneDestination+"/resend", "v1.message-attempt.resend", "Send a message to an endpoint once more", accepted, handle(s.messageResend)),
 
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),
