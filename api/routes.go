@@ -64,6 +64,8 @@ func (s *server) routes() []route {
 		tenant(auth.Read, get, oneEndpoint+"/headers", "v1.endpoint.get-headers", "Get an endpoint's custom headers", ok, handle(s.endpointHeadersGet)),
 		tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut)),
 		tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch)),
+		tenant(auth.Read, get, oneEndpoint+"/stats", "v1.endpoint.get-stats", "Count the attempts to an endpoint", ok, handle(s.endpointStats)),
+		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
 		tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList)),
 		tenant(auth.Write, post, eventTypesPath, "v1.event-type.create", "Create an event type", created, handle(s.eventTypeCreate)),
@@ -77,10 +79,12 @@ func (s *server) routes() []route {
 			input: reflect.TypeFor[messageCreate](), output: reflect.TypeFor[messageOut](), direct: (*server).publish,
 		}),
 		tenant(auth.Read, get, oneMessage, "v1.message.get", "Get a message", ok, handle(s.messageGet)),
+		tenant(auth.Write, del, oneMessage+"/content", "v1.message.expunge-content", "Remove a message's payload", noContent, handle(s.messageExpunge)),
 
 		tenant(auth.Read, get, oneApplication+"/attempt/endpoint/{endpoint_id}", "v1.message-attempt.list-by-endpoint", "List attempts to an endpoint", ok, handle(s.attemptsByEndpoint)),
 		tenant(auth.Read, get, oneApplication+"/attempt/msg/{msg_id}", "v1.message-attempt.list-by-msg", "List attempts of a message", ok, handle(s.attemptsByMessage)),
 		tenant(auth.Read, get, oneMessage+"/attempt/{attempt_id}", "v1.message-attempt.get", "Get an attempt", ok, handle(s.attemptGet)),
+		tenant(auth.Write, del, oneMessage+"/attempt/{attempt_id}/content", "v1.message-attempt.expunge-content", "Remove the answer of an attempt", noContent, handle(s.attemptExpunge)),
 		tenant(auth.Read, get, oneEndpoint+"/msg", "v1.message-attempt.list-attempted-messages", "List the messages that were owed to an endpoint", ok, handle(s.attemptedMessages)),
 		tenant(auth.Read, get, oneMessage+"/endpoint", "v1.message-attempt.list-attempted-destinations", "List the endpoints that a message was owed to", ok, handle(s.destinations)),
 		tenant(auth.Send, post, oneDestination+"/resend", "v1.message-attempt.resend", "Send a message to an endpoint once more", accepted, handle(s.messageResend)),

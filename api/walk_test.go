@@ -23,6 +23,7 @@ var bodies = map[string]string{
 	"v1.endpoint.rotate-secret":  `{}`,
 	"v1.endpoint.update-headers": `{"headers":{"x-changed":"yes"}}`,
 	"v1.endpoint.patch-headers":  `{"headers":{"x-changed":"yes"}}`,
+	"v1.endpoint.send-example":   `{"eventType":"svix.ping"}`,
 	"v1.event-type.create":       `{"name":"new.type","description":"d"}`,
 	"v1.event-type.update":       `{"description":"changed"}`,
 	"v1.event-type.patch":        `{"description":"changed"}`,

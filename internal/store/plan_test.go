@@ -152,6 +152,12 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 			_, _, err := w.view.Resend(ctx, app, m, e, store.Release{})
 			return err
 		}, []string{day("message", old)}},
+		"count": {func() error {
+			_, err := w.view.CountAttempts(ctx, app, e, old.Add(-time.Hour), old.Add(time.Hour))
+			return err
+		}, around},
+		"expunge message": {func() error { return w.view.ExpungeMessage(ctx, app, m) }, []string{day("message", old)}},
+		"expunge attempt": {func() error { return w.view.ExpungeAttempt(ctx, app, m, attempt.ID) }, []string{day("attempt", old)}},
 		"attempted messages": {func() error {
 			_, err := w.view.AttemptedMessages(ctx, app, e, attempted, listAll)
 			return err

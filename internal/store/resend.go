@@ -48,6 +48,34 @@ func (v View) Resend(ctx context.Context, appRef, msgRef, endpointRef string, r 
 	return d, made, nil
 }
 
+// SendExample stores a message that is owed to one endpoint, in one attempt, whatever the filters say.
+// m has its id, event type, payload and expiry; KindBadRequest "endpoint_disabled" is an error besides
+// a view's usual ones.
+func (v View) SendExample(ctx context.Context, appRef, endpointRef string, m webhook.Message, r Release) (made webhook.Message, d webhook.Delivery, err error) {
+	err = v.transaction(ctx, "send example", func(tx *gorm.DB) error {
+		app, err := v.applicationID(tx, appRef)
+		if err != nil {
+			return err
+		}
+		e, err := v.enabledEndpoint(tx, app, endpointRef)
+		if err != nil {
+			return err
+		}
+		m.TenantID, m.ApplicationID = v.scope.Tenant, app
+		err = tx.Exec(`INSERT INTO message (tenant_id, app_id, id, event_type, payload, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
+			m.TenantID, m.ApplicationID, m.ID, m.EventType, m.Payload, m.ExpiresAt).Error
+		if err != nil {
+			return err
+		}
+		d, _, err = v.owe(tx, m.ID, e.ID, r)
+		return err
+	})
+	if err != nil {
+		return webhook.Message{}, webhook.Delivery{}, err
+	}
+	return m, d, nil
+}
+
 // payloadKept reports whether a message can still be sent; webhook.ErrNotFound if there is none.
 func (v View) payloadKept(q *gorm.DB, app webhook.ApplicationID, msg webhook.MessageID) (kept bool, err error) {
 	var found []bool

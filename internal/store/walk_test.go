@@ -298,6 +298,23 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 		return none(l, err, func(d store.Destination) bool { return d.Endpoint.ID == theirs.endpoint.ID })
 	}, nothing})
 
+	m["CountAttempts"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.CountAttempts(ctx, app, ep, theirs.message.CreatedAt(), theirs.message.CreatedAt())
+		return err
+	})
+	m["ExpungeMessage"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		return v.ExpungeMessage(ctx, app, msg)
+	})
+	m["ExpungeAttempt"] = append(byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		return v.ExpungeAttempt(ctx, app, msg, theirs.attempt.ID)
+	}), step{"my message", func(ctx context.Context, v store.View) error {
+		return v.ExpungeAttempt(ctx, myApp, mine.message.ID.String(), theirs.attempt.ID)
+	}, nf})
+	m["SendExample"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, _, err := v.SendExample(ctx, app, ep, webhook.Message{ID: webhook.NewMessageID(), EventType: "e", ExpiresAt: theirs.message.ExpiresAt}, store.Release{})
+		return err
+	})
+
 	// Each of the three in turn is theirs while the others are mine; then two are.
 	m["Resend"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
 		_, _, err := v.Resend(ctx, app, msg, mine.endpoint.ID.String(), store.Release{})
