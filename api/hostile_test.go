@@ -87,6 +87,7 @@ func TestHostilePathsAndQueries(t *testing.T) {
 		"status=-1", "status_code_class=1e9", "with_content=%00", "a=%zz", ";", "&&&", "=", "order=%00", "endpoint_id=%ff",
 		"event_types=" + strings.Repeat("a,", maxListItems+1), "before=2024-01-01T00:00Z&after=2024-01-02T00:00Z",
 	}
+	made := map[string]bool{} // names that a PUT has given to an object
 	for _, op := range operations(golden(t)) {
 		token := a.key
 		if op.isOperator() {
@@ -104,11 +105,10 @@ func TestHostilePathsAndQueries(t *testing.T) {
 				}
 				bad[p[1]] = segment
 				got := r.do(op.method, fill(op.path, bad), token, body)
-				if got.status >= 500 || got.status < 400 && op.method != "PUT" {
+				if name := p[1] + "=" + segment; op.method == "PUT" && got.status == 201 {
+					made[name] = true
+				} else if got.status >= 500 || got.status < 400 && op.method != "PUT" && !made[name] {
 					t.Errorf("%s with %s=%s: %d %.200s", op.doc["operationId"], p[1], segment, got.status, got.body)
-				}
-				if op.path == oneApplication && got.status == 201 {
-					a.delete("/app/" + got.str("id")).want(204) // or later operations find an application of that name
 				}
 			}
 		}

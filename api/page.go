@@ -10,7 +10,7 @@ import (
 // listResponse is one page of a list.
 type listResponse[T any] struct {
 	Data         []T     `json:"data"`
-	Iterator     *string `json:"iterator" doc:"Names the last item; give it back as iterator to get the page after this one."`
+	Iterator     *string `json:"iterator" doc:"Names the last item, or where the search ended; give it back as iterator to get the page after this one."`
 	PrevIterator *string `json:"prevIterator,omitempty" doc:"Names the first item; give it back as iterator to get the page before this one."`
 	Done         bool    `json:"done" doc:"There is nothing further in the direction walked."`
 }
@@ -94,6 +94,12 @@ func listOf[D, J any](found store.List[D], shape func(D) J, name func(D) string)
 			last = forwards + last
 		}
 		out.Iterator, out.PrevIterator = &last, &first
+	}
+	switch {
+	case strings.HasPrefix(found.Reached, backwards):
+		out.PrevIterator = &found.Reached
+	case found.Reached != "":
+		out.Iterator = &found.Reached
 	}
 	return out
 }

@@ -42,6 +42,8 @@ type call struct {
 	scopes auth.Scopes     // of an API key
 	app    *auth.AppClaims // of an application token; nil = it is an API key
 	view   store.View      // not the operator's; inside an idempotent POST, bound to its transaction
+
+	committed *[]func() // what waits for the handler's writes to be committed
 }
 
 // maySetSecret reports whether the caller may choose an endpoint's signing key on the way of changing
@@ -49,6 +51,9 @@ type call struct {
 func (who call) maySetSecret() bool {
 	return who.app == nil || who.app.Capabilities.Allow(auth.ManageEndpointSecret)
 }
+
+// afterCommit runs do once what the handler wrote is committed, and not at all if it never is.
+func (c call) afterCommit(do func()) { *c.committed = append(*c.committed, do) }
 
 // none is the output of an operation that answers without a body.
 type none struct{}
@@ -130,10 +135,15 @@ func (s *server) handler(r route, p *plan) gin.HandlerFunc {
 			s.fail(c, err)
 			return
 		}
+		var committed []func()
+		who.committed = &committed
 		status, text, err := s.once(c, r, who, run, body)
 		if err != nil {
 			s.fail(c, err)
 			return
+		}
+		for _, do := range committed {
+			do()
 		}
 		answer(c, status, text)
 	}
@@ -191,6 +201,7 @@ func (s *server) once(c *gin.Context, r route, who call, run runner, body []byte
 	response, _, err := who.view.Once(ctx, onceKey(c, who.view.Scope(), key), sha256.Sum256(body),
 		!strings.HasPrefix(key, autoPrefix), func(ctx context.Context, view store.View) (store.Response, error) {
 			who.view = view
+			*who.committed = nil // of a try that was rolled back
 			status, text, err := run(ctx, who)
 			return store.Response{Status: status, Body: text}, err
 		})

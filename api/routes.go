@@ -15,6 +15,7 @@ const (
 	oneEndpoint      = endpointsPath + "/{endpoint_id}"
 	messagesPath     = oneApplication + "/msg"
 	oneMessage       = messagesPath + "/{msg_id}"
+	oneDestination   = oneMessage + "/endpoint/{endpoint_id}"
 	eventTypesPath   = basePath + "/event-type"
 	oneEventType     = eventTypesPath + "/{event_type_name}"
 	authPath         = basePath + "/auth"
@@ -69,6 +70,8 @@ func (s *server) routes() []route {
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/headers", "v1.endpoint.get-headers", "Get an endpoint's custom headers", ok, handle(s.endpointHeadersGet))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/stats", "v1.endpoint.get-stats", "Count the attempts to an endpoint", ok, handle(s.endpointStats))),
+		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
 		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),
 		tenant(auth.Write, post, eventTypesPath, "v1.event-type.create", "Create an event type", created, handle(s.eventTypeCreate)),
@@ -94,6 +97,11 @@ func (s *server) routes() []route {
 		tenant(auth.Admin, post, authPath+"/dashboard-access/{app_id}", "v1.authentication.dashboard-access", "Make an application token (deprecated)", ok, handle(s.dashboardAccess)),
 		optional(tenant(auth.Write, post, authPath+"/app/{app_id}/expire-all", "v1.authentication.expire-all", "End application tokens", noContent, handle(s.sessionsExpire))),
 		{class: classApplication, method: post, path: authPath + "/logout", id: "v1.authentication.logout", summary: "End the application token that is used", success: noContent, handle: handle(s.logout)},
+		tenant(auth.Write, del, oneMessage+"/content", "v1.message.expunge-content", "Remove a message's payload", noContent, handle(s.messageExpunge)),
+		tenant(auth.Write, del, oneMessage+"/attempt/{attempt_id}/content", "v1.message-attempt.expunge-content", "Remove the answer of an attempt", noContent, handle(s.attemptExpunge)),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/msg", "v1.message-attempt.list-attempted-messages", "List the messages that were owed to an endpoint", ok, handle(s.attemptedMessages))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneMessage+"/endpoint", "v1.message-attempt.list-attempted-destinations", "List the endpoints that a message was owed to", ok, handle(s.destinations))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneDestination+"/resend", "v1.message-attempt.resend", "Send a message to an endpoint once more", accepted, handle(s.messageResend))),
 
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),

@@ -33,6 +33,7 @@ var bodies = map[string]string{
 	"v1.operator.api-key.create":          `{"name":"new","scopes":["read"]}`,
 	"v1.operator.api-key.expire":          `{}`,
 	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
+	"v1.endpoint.send-example":            `{"eventType":"svix.ping"}`,
 }
 
 func bodyOf(t testing.TB, op operation) any {

@@ -12,7 +12,7 @@ type Scope string
 // The scopes.
 const (
 	Read  Scope = "read"  // see everything of the tenant but secrets
-	Send  Scope = "send"  // create messages, and nothing else: not even read them
+	Send  Scope = "send"  // create messages and send them again, and nothing else: not even read them
 	Write Scope = "write" // change applications, endpoints and event types; implies read
 	Admin Scope = "admin" // everything the tenant may do, secrets and API keys included; implies all
 )

@@ -114,18 +114,17 @@ func (p *Publisher) flush(batch []*pending) {
 	for i, e := range batch {
 		accepts[i] = e.accept
 	}
-	release := store.Release{Released: p.o.Dispatcher.Admits(), Lease: p.o.Lease}
+	release := p.release()
 	start := time.Now()
 	results := p.o.Store.Accept(ctx, accepts, release)
 	took := time.Since(start)
 
 	var released []webhook.Delivery
-	accepted, created := 0, 0
+	accepted := 0
 	for i, e := range batch {
 		e.result = results[i]
 		if e.result.Err == nil && !e.result.Replayed {
 			accepted++
-			created += len(e.result.Deliveries)
 			released = append(released, e.result.Deliveries...)
 		}
 		if webhook.KindOf(e.result.Err) == webhook.KindUnavailable && e.result.Err != nil {
@@ -135,13 +134,24 @@ func (p *Publisher) flush(batch []*pending) {
 	p.o.Metrics.AcceptBatchSize.Observe(float64(len(batch)))
 	p.o.Metrics.AcceptCommit.Observe(took.Seconds())
 	p.o.Metrics.MessagesAccepted.Add(float64(accepted))
-	p.o.Metrics.DeliveriesCreated.Add(float64(created))
-	if release.Released {
-		p.o.Dispatcher.Offer(released)
-	} else {
-		p.o.Metrics.Parked.Add(float64(created))
-	}
+	p.handOut(release, released)
 	for _, e := range batch {
 		close(e.done)
+	}
+}
+
+// release decides how what is accepted now leaves its transaction.
+func (p *Publisher) release() store.Release {
+	return store.Release{Released: p.o.Dispatcher.Admits(), Lease: p.o.Lease}
+}
+
+// handOut gives new deliveries to the queue, if that is how they were written. Their rows must be
+// committed: a worker that finds none drops its task.
+func (p *Publisher) handOut(r store.Release, deliveries []webhook.Delivery) {
+	p.o.Metrics.DeliveriesCreated.Add(float64(len(deliveries)))
+	if r.Released {
+		p.o.Dispatcher.Offer(deliveries)
+	} else {
+		p.o.Metrics.Parked.Add(float64(len(deliveries)))
 	}
 }

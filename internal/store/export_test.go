@@ -1,12 +1,16 @@
 package store
 
-import "gorm.io/gorm"
+import (
+	"errors"
 
-// WatchReads shows f every raw read of views, with its values.
+	"gorm.io/gorm"
+)
+
+// WatchReads shows f every raw statement of views, with its values.
 func (s *Store) WatchReads(f func(sql string, values []any)) error {
-	return s.db.Callback().Row().After("gorm:row").Register("test:watch", func(tx *gorm.DB) {
-		f(tx.Statement.SQL.String(), tx.Statement.Vars)
-	})
+	watch := func(tx *gorm.DB) { f(tx.Statement.SQL.String(), tx.Statement.Vars) }
+	return errors.Join(s.db.Callback().Row().After("gorm:row").Register("test:watch", watch),
+		s.db.Callback().Raw().After("gorm:raw").Register("test:watch", watch))
 }
 
 // Careless runs a statement that forgets the tenant.

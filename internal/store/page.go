@@ -25,6 +25,9 @@ type Page struct {
 type List[T any] struct {
 	Data []T
 	Done bool // there is nothing more in the direction walked
+	// Reached is the iterator to go on with, after a page that ended early, where it is not that of an
+	// item: without it a page that holds nothing could not be left behind.
+	Reached string
 }
 
 func (p Page) limit() int {

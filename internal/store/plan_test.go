@@ -85,7 +85,7 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 	}
 	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
 	old := now.Add(-40 * days)
-	message := w.putMessage(t, webhook.Message{ID: messageAt(old), EventID: "ev", Channels: []string{"c"}})
+	message := w.putMessage(t, webhook.Message{ID: messageAt(old), EventID: "ev", Channels: []string{"c"}, Payload: []byte("{}")})
 	attempt := w.putAttempt(t, webhook.Attempt{MessageID: message.ID, EndpointID: endpoint.ID, ID: webhook.NewAttemptIDAt(old), Sent: true})
 	for range 200 { // elsewhere
 		w.putMessage(t, webhook.Message{ID: messageAt(now)})
@@ -108,6 +108,10 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 	window := store.AttemptFilter{After: old.Add(-time.Hour), Before: old.Add(time.Hour)}
 	joined := window
 	joined.Channel = "c"
+	success := webhook.StatusSuccess
+	attempted := store.AttemptedFilter{Status: &success, MessageFilter: store.MessageFilter{
+		After: window.After, Before: window.Before, EventTypes: []string{"user.created"}, WithContent: true,
+	}}
 	around := of("attempt", old.Add(-time.Hour), old.Add(time.Hour))
 	for name, c := range map[string]struct {
 		do   func() error
@@ -140,6 +144,24 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 			_, err := w.view.AttemptsByEndpoint(ctx, app, e, window, listAll)
 			return err
 		}, around},
+		"destinations": {func() error {
+			_, err := w.view.Destinations(ctx, app, m, listAll)
+			return err
+		}, append(of("attempt", old.Add(-time.Hour), now.Add(time.Hour)), day("message", old))},
+		"resend": {func() error {
+			_, _, err := w.view.Resend(ctx, app, m, e, store.Release{})
+			return err
+		}, []string{day("message", old)}},
+		"count": {func() error {
+			_, err := w.view.CountAttempts(ctx, app, e, old.Add(-time.Hour), old.Add(time.Hour))
+			return err
+		}, around},
+		"expunge message": {func() error { return w.view.ExpungeMessage(ctx, app, m) }, []string{day("message", old)}},
+		"expunge attempt": {func() error { return w.view.ExpungeAttempt(ctx, app, m, attempt.ID) }, []string{day("attempt", old)}},
+		"attempted messages": {func() error {
+			_, err := w.view.AttemptedMessages(ctx, app, e, attempted, listAll)
+			return err
+		}, append(of("message", window.After, window.Before), of("attempt", old.Add(-2*time.Hour), now.Add(time.Hour))...)},
 		"attempts by endpoint, by what was published": {func() error {
 			_, err := w.view.AttemptsByEndpoint(ctx, app, e, joined, listAll)
 			return err

@@ -303,6 +303,50 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 		}, nf}),
 	}
 
+	m["AttemptedMessages"] = append(byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.AttemptedMessages(ctx, app, ep, store.AttemptedFilter{}, page)
+		return err
+	}), step{"iterator", func(ctx context.Context, v store.View) error {
+		l, err := v.AttemptedMessages(ctx, myApp, mine.endpoint.ID.String(), store.AttemptedFilter{}, store.Page{Iterator: "-" + theirs.message.ID.String()})
+		return none(l, err, func(m store.AttemptedMessage) bool { return m.Message.ID == theirs.message.ID })
+	}, nothing})
+	m["Destinations"] = append(byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		_, err := v.Destinations(ctx, app, msg, page)
+		return err
+	}), step{"iterator", func(ctx context.Context, v store.View) error {
+		l, err := v.Destinations(ctx, myApp, mine.message.ID.String(), store.Page{Iterator: "-" + theirs.endpoint.ID.String()})
+		return none(l, err, func(d store.Destination) bool { return d.Endpoint.ID == theirs.endpoint.ID })
+	}, nothing})
+
+	m["CountAttempts"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.CountAttempts(ctx, app, ep, theirs.message.CreatedAt(), theirs.message.CreatedAt())
+		return err
+	})
+	m["ExpungeMessage"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		return v.ExpungeMessage(ctx, app, msg)
+	})
+	m["ExpungeAttempt"] = append(byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		return v.ExpungeAttempt(ctx, app, msg, theirs.attempt.ID)
+	}), step{"my message", func(ctx context.Context, v store.View) error {
+		return v.ExpungeAttempt(ctx, myApp, mine.message.ID.String(), theirs.attempt.ID)
+	}, nf})
+	m["SendExample"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, _, err := v.SendExample(ctx, app, ep, webhook.Message{ID: webhook.NewMessageID(), EventType: "e", ExpiresAt: theirs.message.ExpiresAt}, store.Release{})
+		return err
+	})
+
+	// Each of the three in turn is theirs while the others are mine; then two are.
+	m["Resend"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
+		_, _, err := v.Resend(ctx, app, msg, mine.endpoint.ID.String(), store.Release{})
+		return err
+	})
+	for _, endpoint := range theirEndpoints {
+		m["Resend"] = append(m["Resend"], step{"their endpoint " + endpoint, func(ctx context.Context, v store.View) error {
+			_, _, err := v.Resend(ctx, myApp, mine.message.ID.String(), endpoint, store.Release{})
+			return err
+		}, nf})
+	}
+
 	// A foreign id in a PUT is an unknown one, and a PUT of an unknown one creates.
 	if apps {
 		m["ReplaceApplication"] = byApp(func(ctx context.Context, v store.View, app string) error {
