@@ -76,7 +76,7 @@ func options(t testing.TB, s *store.Store, log *slog.Logger) Options {
 		t.Fatal(err)
 	}
 	return Options{
-		Store: s, Publisher: pub, Tokens: appTokens(t, storetest.Keyset(t)), OperatorToken: token, Metrics: metrics, Logger: log,
+		Store: s, Publisher: pub, PublicURL: "http://127.0.0.1:8071", Tokens: appTokens(t, storetest.Keyset(t)), OperatorToken: token, Metrics: metrics, Logger: log,
 		Policy: egress.Policy{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	}
 }

@@ -150,6 +150,9 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 		}, append(of("attempt", old.Add(-time.Hour), now.Add(time.Hour)), day("message", old))},
 		"resend": {func() error {
 			_, _, err := w.view.Resend(ctx, app, m, e, store.Release{})
+			if webhook.KindOf(err) == webhook.KindBadRequest {
+				return nil // its payload has been removed by the case below; it was read all the same
+			}
 			return err
 		}, []string{day("message", old)}},
 		"count": {func() error {
