@@ -17,13 +17,14 @@ import (
 // next POST with 500, before the server has seen it or after it has done what was asked.
 const faultPath = "/fault/"
 
-// front stands between a client and the product: it checks every answer for what clients demand, and
-// notes which operations succeeded.
+// front stands between a client and the product: it checks every answer against the server's own
+// document and for what clients demand, and notes which operations succeeded.
 type front struct {
-	t      *testing.T
-	url    string
-	to     *url.URL
-	client *http.Client
+	t        *testing.T
+	url      string
+	to       *url.URL
+	client   *http.Client
+	document contracttest.Document
 
 	mu    sync.Mutex
 	done  map[string]bool // operations that succeeded
@@ -32,8 +33,16 @@ type front struct {
 }
 
 func newFront(t *testing.T, to *url.URL) *front {
+	t.Helper()
 	transport := &http.Transport{}
 	f := &front{t: t, to: to, client: &http.Client{Transport: transport}, done: map[string]bool{}}
+	status, _, text, err := f.forward(httptest.NewRequest(http.MethodGet, "/api/v1/openapi.json", nil))
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("openapi.json: %d, %v", status, err)
+	}
+	if f.document, err = contracttest.ParseDocument(text); err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(f)
 	f.url = server.URL
 	t.Cleanup(func() {
@@ -61,11 +70,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "{}", http.StatusBadGateway)
 		return
 	}
-	for _, problem := range contracttest.Problems(r, status, header, body) {
+	problems := append(f.document.Problems(r, status, header, body), contracttest.Problems(r, status, header, body)...)
+	for _, problem := range problems {
 		f.t.Errorf("%s %s → %d: %s\n%.500s", r.Method, r.URL, status, problem, body)
-	}
-	if status >= 500 {
-		f.t.Errorf("%s %s → %d\n%.500s", r.Method, r.URL, status, body)
 	}
 	if operation, known := contracttest.Operation(r.Method, r.URL.Path); known && status < 300 {
 		f.mu.Lock()

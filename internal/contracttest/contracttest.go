@@ -1,5 +1,5 @@
 // Package contracttest knows what client libraries of this API's dialect demand of every answer, and
-// checks answers for it. For tests only.
+// checks answers for it and for the server's own description. For tests only.
 //
 // facts.json was derived from the two published OpenAPI documents of the dialect, that of the
 // open-source server and that of the hosted service. It holds what a strict client of either fails on:

@@ -131,3 +131,42 @@ func TestProblems(t *testing.T) {
 		t.Error("an error without a content type passes")
 	}
 }
+
+func TestDocument(t *testing.T) {
+	d, err := ParseDocument([]byte(`{"paths":{"/a/{id}":{"get":{"responses":{
+		"200":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/A"}}}},
+		"204":{"description":"nothing"},"404":{"$ref":"#/components/responses/404"}}}}},
+		"components":{"schemas":{"A":{"type":"object","required":["n"],"properties":{"n":{"type":["integer","null"]},"of":{"type":"array","items":{"enum":[1]}}}}},
+		"responses":{"404":{"content":{"application/json":{"schema":{"type":"object"}}}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "req_0123456789abcdef0123456789abcdef"
+	for name, c := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"as it should be":   {200, `{"n":null,"of":[1]}`, ""},
+		"nothing":           {204, ``, ""},
+		"an error":          {404, `{"requestId":"` + id + `"}`, ""},
+		"an unnamed error":  {404, `{}`, "request id"},
+		"another status":    {202, `{}`, "no such status"},
+		"a server error":    {500, `{}`, "server error"},
+		"too much":          {204, `{}`, "has none"},
+		"too little":        {200, `{}`, "lacks n"},
+		"a type":            {200, `{"n":"1"}`, "body.n is string"},
+		"an unknown member": {200, `{"n":1,"m":1}`, "has m"},
+		"a value":           {200, `{"n":1,"of":[2]}`, "body.of[0] = 2"},
+	} {
+		header := http.Header{"X-Request-Id": {id}, "Content-Type": {"application/json"}}
+		got := d.Problems(httptest.NewRequest("GET", "/a/1", nil), c.status, header, []byte(c.body))
+		if c.want == "" && len(got) > 0 || c.want != "" && !slices.ContainsFunc(got, func(p string) bool { return strings.Contains(p, c.want) }) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	for _, header := range []http.Header{{"Content-Type": {"application/json"}}, {"X-Request-Id": {id}, "Content-Type": {"text/plain"}}} {
+		if got := d.Problems(httptest.NewRequest("GET", "/b", nil), 200, header, []byte("{}")); len(got) != 1 {
+			t.Errorf("%v: %q", header, got)
+		}
+	}
+}
