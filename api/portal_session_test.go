@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,6 +230,46 @@ func TestEndedTokensAreRefusedEverywhereWithinASecond(t *testing.T) {
 			customer.post("/auth/logout", nil).want(401)
 		})
 	}
+}
+
+// Under way in two processes at once, a token that ends is let in for a second at most, and never again.
+func TestTokenEndsWhileItIsUsed(t *testing.T) {
+	t.Parallel()
+	var o Options
+	r := setup(t, func(options *Options) { o = *options })
+	owner := r.tenant()
+	app := owner.app()
+	customer := owner.customer(app, obj{})
+	var ended atomic.Pointer[time.Time]
+	var all, used sync.WaitGroup
+	for i, server := range []*rig{r, r.beside(o), r, r.beside(o)} {
+		used.Add(1)
+		all.Go(func() {
+			get := func() int { return server.do("GET", basePath+"/app/"+app, customer.key, nil).status }
+			first := get()
+			used.Done()
+			for began := time.Now(); ; began = time.Now() {
+				status := get()
+				if status == 401 {
+					break
+				}
+				if at := ended.Load(); status != 200 || at != nil && began.Sub(*at) > time.Second {
+					t.Errorf("server %d: %d at first, then %d", i, first, status)
+					return
+				}
+			}
+			for range 50 {
+				if status := get(); status != 401 {
+					t.Errorf("server %d: refused once, then %d", i, status)
+				}
+			}
+		})
+	}
+	used.Wait()
+	owner.post("/auth/app/"+app+"/expire-all", obj{}).want(204)
+	now := time.Now()
+	ended.Store(&now)
+	all.Wait()
 }
 
 func TestOnlyTheNamedTokensEnd(t *testing.T) {
