@@ -37,8 +37,9 @@ type route struct {
 
 // call is who is asking and what they may see.
 type call struct {
-	scopes auth.Scopes // tenant only
-	view   store.View  // tenant only; inside an idempotent POST, bound to its transaction
+	scopes auth.Scopes          // tenant only
+	rules  webhook.PublishRules // tenant only
+	view   store.View           // tenant only; inside an idempotent POST, bound to its transaction
 }
 
 // none is the output of an operation that answers without a body.

@@ -29,6 +29,7 @@ var bodies = map[string]string{
 	"v1.message.create":          `{"eventType":"user.created","payload":{"changed":true}}`,
 	"v1.message.create-batch":    `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 	"v1.operator.tenant.create":  `{"name":"new"}`,
+	"v1.operator.tenant.patch":   `{"strictEventTypes":false}`,
 	"v1.operator.api-key.create": `{"name":"new","scopes":["read"]}`,
 	"v1.operator.api-key.expire": `{}`,
 }

@@ -40,7 +40,7 @@ func TestMigrateTwiceAndThreeAtATime(t *testing.T) {
 	ok(t, store.Migrate(ctx, url, quiet))
 	status = must[[]store.Migration](t)(store.MigrationStatus(ctx, url))
 	for i, m := range status {
-		if !m.Applied || m.AppliedAt.IsZero() || m.Version != int64(i+1) || !strings.HasSuffix(m.Name, ".sql") {
+		if !m.Applied || m.AppliedAt.IsZero() || i > 0 && m.Version <= status[i-1].Version || !strings.HasSuffix(m.Name, ".sql") {
 			t.Errorf("after: %+v", m)
 		}
 	}
