@@ -46,6 +46,7 @@ func (s *server) authorize(c *gin.Context, r route) (call, error) {
 	}
 	return call{
 		scopes: known.scopes,
+		rules:  known.rules,
 		view:   s.store.View(webhook.Scope{Tenant: known.key.TenantID}),
 	}, nil
 }

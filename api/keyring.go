@@ -50,6 +50,7 @@ type keyring struct {
 // their next question is not a guess.
 type knownKey struct {
 	key     webhook.APIKey
+	rules   webhook.PublishRules // of the tenant, and as old as the key
 	scopes  auth.Scopes
 	asked   time.Time
 	touched time.Time
@@ -93,7 +94,7 @@ func (k *keyring) ask(ctx context.Context, digest [sha256.Size]byte, before know
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	asked := k.now() // before the query: a revocation during it must count from here
-	key, err := k.store.APIKeyByDigest(ctx, digest)
+	key, rules, err := k.store.APIKeyAndRules(ctx, digest)
 	if kind := webhook.KindOf(err); err != nil && (kind == webhook.KindUnauthorized || kind == webhook.KindNotFound) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -111,7 +112,7 @@ func (k *keyring) ask(ctx context.Context, digest [sha256.Size]byte, before know
 	if err != nil { // written by a newer version: what we do not understand allows nothing
 		return knownKey{}, errToken
 	}
-	found := knownKey{key: key, scopes: scopes, asked: asked, touched: before.touched}
+	found := knownKey{key: key, rules: rules, scopes: scopes, asked: asked, touched: before.touched}
 	if asked.Sub(found.touched) >= touchEvery {
 		found.touched = asked
 		k.touch(ctx, key.ID, asked)

@@ -37,6 +37,7 @@ type messageOut struct {
 	Channels  []string          `json:"channels" nullable:"true"`
 	Tags      []string          `json:"tags" nullable:"true"`
 	Timestamp time.Time         `json:"timestamp"`
+	Warnings  []string          `json:"warnings,omitempty" doc:"Where the payload does not fit its event type's schema; only in the answer to a publish, if the tenant wants to be warned."`
 }
 
 // What stands for a payload that is not shown, and for one that is no longer there.
@@ -109,7 +110,7 @@ func (s *server) messageGet(ctx context.Context, who call, in struct {
 }
 
 // appendMessage writes a message as messageOut would be, without decoding its payload.
-func appendMessage(b []byte, m webhook.Message, withContent bool) []byte {
+func appendMessage(b []byte, m webhook.Message, withContent bool, warnings json.RawMessage) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, m.ID.String()...)
 	b = append(b, `","eventType":"`...)
@@ -130,7 +131,12 @@ func appendMessage(b []byte, m webhook.Message, withContent bool) []byte {
 	b = appendNames(b, m.Tags)
 	b = append(b, `,"timestamp":"`...)
 	b = m.CreatedAt().AppendFormat(b, time.RFC3339Nano)
-	return append(b, `"}`...)
+	b = append(b, '"')
+	if warnings != nil {
+		b = append(b, `,"warnings":`...)
+		b = append(b, warnings...)
+	}
+	return append(b, '}')
 }
 
 func payloadSize(m webhook.Message, withContent bool) int {

@@ -42,6 +42,7 @@ type messageBatchResult struct {
 	EventID   *string            `json:"eventId"`
 	Timestamp *time.Time         `json:"timestamp" doc:"When it was accepted; null if it was refused."`
 	Error     *messageBatchError `json:"error,omitempty" doc:"Why it was refused; absent if it was stored."`
+	Warnings  []string           `json:"warnings,omitempty" doc:"Where the payload does not fit its event type's schema, if the tenant wants to be warned."`
 }
 
 type messageBatchError struct {
@@ -164,7 +165,7 @@ func (s *server) publishBatch(c *gin.Context, who call) {
 }
 
 func (s *server) publishTogether(c *gin.Context, who call) (store.Response, error) {
-	b, inline, err := readBatch(c, who.view.Scope().Tenant)
+	b, inline, err := s.readBatch(c, who)
 	if err != nil {
 		return store.Response{}, err
 	}
@@ -183,8 +184,8 @@ func (s *server) publishTogether(c *gin.Context, who call) (store.Response, erro
 }
 
 // readBatch reads and checks all of a batch.
-func readBatch(c *gin.Context, tenant webhook.TenantID) (b publish.Batch, inline applicationInline, err error) {
-	b = publish.Batch{Tenant: tenant, Application: c.Param("app_id")}
+func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline applicationInline, err error) {
+	b = publish.Batch{Tenant: who.view.Scope().Tenant, Application: c.Param("app_id")}
 	if !isName(b.Application) {
 		return b, nil, invalidAt(typeValue, []string{"path", "app_id_or_uid"}, breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
 	}
@@ -222,8 +223,15 @@ func readBatch(c *gin.Context, tenant webhook.TenantID) (b publish.Batch, inline
 	}
 	out := make([]messageBatchResult, len(in.Messages.list))
 	var sent []int // which of the call's messages each request is
+	rules := s.rulesOf(who)
 	for i, item := range in.Messages.list {
 		r, err := batchRequest(item)
+		if err == nil && who.rules.AreAny() {
+			out[i].Warnings, err = rules.check(c.Request.Context(), r.Message)
+			if kind := webhook.KindOf(err); err != nil && kind != webhook.KindInvalid {
+				return b, nil, err // nobody knows the rule: not this message's fault
+			}
+		}
 		if err != nil {
 			out[i].refuse(err, i)
 			continue

@@ -51,7 +51,7 @@ func BenchmarkPublishEdge(b *testing.B) {
 			b.Error(err)
 		}
 		r.Message.ID = webhook.NewMessageID()
-		answer(c, http.StatusAccepted, appendMessage(nil, r.Message, with))
+		answer(c, http.StatusAccepted, appendMessage(nil, r.Message, with, nil))
 	})
 	handler := srv.front(engine)
 	b.ReportAllocs()

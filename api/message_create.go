@@ -101,32 +101,43 @@ type messageCreate struct {
 // publish is the hot path: every message a tenant sends comes through here. It is served without the
 // general way of reading bodies, which would decode the payload only to throw the result away.
 func (s *server) publish(c *gin.Context, who call) {
-	m, withContent, err := s.publishOne(c, who)
+	m, withContent, warnings, err := s.publishOne(c, who)
 	if err != nil {
 		s.fail(c, err)
 		return
 	}
 	failpoint.Hit(failpoint.APIBeforeAnswer)
-	answer(c, http.StatusAccepted, appendMessage(make([]byte, 0, 256+len(m.EventType)+payloadSize(m, withContent)), m, withContent))
+	answer(c, http.StatusAccepted, appendMessage(make([]byte, 0, 256+len(m.EventType)+payloadSize(m, withContent)+len(warnings)), m, withContent, warnings))
 }
 
-func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withContent bool, err error) {
+func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withContent bool, warnings json.RawMessage, err error) {
 	r, inline, withContent, err := readPublish(c, who.view.Scope().Tenant)
 	if err != nil {
-		return m, false, err
+		return m, false, nil, err
 	}
 	ctx := c.Request.Context()
+	if who.rules.AreAny() {
+		said, err := s.rulesOf(who).check(ctx, r.Message)
+		if err != nil {
+			return m, false, nil, err
+		}
+		if len(said) > 0 {
+			if warnings, err = encode(said); err != nil {
+				return m, false, nil, err
+			}
+		}
+	}
 	m, err = s.publisher.Accept(ctx, r)
 	if inline != nil && errors.Is(err, webhook.ErrNotFound) {
 		if err := s.applicationInline(ctx, who, r.Application, inline); err != nil {
-			return m, false, err
+			return m, false, nil, err
 		}
 		m, err = s.publisher.Accept(ctx, r)
 	}
 	if errors.Is(err, webhook.ErrNotFound) {
 		err = errNoApplication
 	}
-	return m, withContent, err
+	return m, withContent, warnings, err
 }
 
 // errNoApplication says what of a publish does not exist, which the usual answer leaves open.

@@ -39,9 +39,10 @@ type route struct {
 
 // call is who is asking and what they may see.
 type call struct {
-	scopes auth.Scopes     // of an API key
-	app    *auth.AppClaims // of an application token; nil = it is an API key
-	view   store.View      // not the operator's; inside an idempotent POST, bound to its transaction
+	scopes auth.Scopes          // of an API key
+	rules  webhook.PublishRules // of the tenant
+	app    *auth.AppClaims      // of an application token; nil = it is an API key
+	view   store.View           // not the operator's; inside an idempotent POST, bound to its transaction
 
 	committed *[]func() // what waits for the handler's writes to be committed
 }

@@ -106,6 +106,7 @@ func (s *server) routes() []route {
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),
 		operator(get, oneTenant, "v1.operator.tenant.get", "Get a tenant", ok, handle(s.tenantGet)),
+		operator(patch, oneTenant, "v1.operator.tenant.patch", "Change a tenant's name and rules", ok, handle(s.tenantPatch)),
 		operator(del, oneTenant, "v1.operator.tenant.delete", "Delete a tenant", noContent, handle(s.tenantDelete)),
 		operator(get, apiKeysPath, "v1.operator.api-key.list", "List a tenant's API keys", ok, handle(s.apiKeyList)),
 		operator(post, apiKeysPath, "v1.operator.api-key.create", "Create an API key", upserted, handle(s.apiKeyCreate)),

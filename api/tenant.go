@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -19,10 +21,35 @@ type tenantOut struct {
 	Name      string           `json:"name"`
 	CreatedAt time.Time        `json:"createdAt"`
 	UpdatedAt time.Time        `json:"updatedAt"`
+
+	SchemaValidation validationMode `json:"schemaValidation"`
+	StrictEventTypes bool           `json:"strictEventTypes" doc:"Refuse messages of event types that do not exist or are archived."`
+}
+
+type tenantPatch struct {
+	Name             Set[string]         `json:"name,omitempty" minLength:"1" maxLength:"1024"`
+	SchemaValidation Set[validationMode] `json:"schemaValidation,omitempty"`
+	StrictEventTypes Set[bool]           `json:"strictEventTypes,omitempty"`
+}
+
+// validationMode is a webhook.SchemaValidation and its rule.
+type validationMode string
+
+// Schema lists the modes.
+func (validationMode) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeString, Description: "What becomes of a message whose payload does not fit its event type's schemas.",
+		Enum: []any{string(webhook.ValidationIgnore), string(webhook.ValidationWarn), string(webhook.ValidationReject)},
+	}
+	s.PrecomputeMessages()
+	return s
 }
 
 func tenantJSON(t webhook.Tenant) tenantOut {
-	return tenantOut{ID: t.ID, UID: orNull(t.UID), Name: t.Name, CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC()}
+	return tenantOut{
+		ID: t.ID, UID: orNull(t.UID), Name: t.Name, CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
+		SchemaValidation: validationMode(t.SchemaValidation), StrictEventTypes: t.StrictEventTypes,
+	}
 }
 
 func tenantName(t webhook.Tenant) string { return t.ID.String() }
@@ -54,6 +81,19 @@ func (s *server) tenantList(ctx context.Context, _ call, in struct{ orderedQuery
 
 func (s *server) tenantGet(ctx context.Context, _ call, in tenantPath) (int, tenantOut, error) {
 	t, err := s.store.Tenant(ctx, in.Tenant)
+	return http.StatusOK, tenantJSON(t), err
+}
+
+func (s *server) tenantPatch(ctx context.Context, _ call, in struct {
+	tenantPath
+	Body tenantPatch
+}) (int, tenantOut, error) {
+	t, err := s.store.PatchTenant(ctx, in.Tenant, func(t *webhook.Tenant) error {
+		t.Name = in.Body.Name.Or(t.Name)
+		t.SchemaValidation = webhook.SchemaValidation(in.Body.SchemaValidation.Or(validationMode(t.SchemaValidation)))
+		t.StrictEventTypes = in.Body.StrictEventTypes.Or(t.StrictEventTypes)
+		return checkLine("name", t.Name)
+	})
 	return http.StatusOK, tenantJSON(t), err
 }
 

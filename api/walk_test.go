@@ -34,6 +34,7 @@ var bodies = map[string]string{
 	"v1.operator.api-key.expire":          `{}`,
 	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 	"v1.endpoint.send-example":            `{"eventType":"svix.ping"}`,
+	"v1.operator.tenant.patch":            `{"strictEventTypes":false}`,
 }
 
 func bodyOf(t testing.TB, op operation) any {

@@ -13,7 +13,7 @@ const maxMismatches = 10
 
 // Mismatch is one place of a payload and the rule it breaks. It quotes names, but no values.
 type Mismatch struct {
-	Path []string // names and indexes from the top of the payload
+	Path []string // names and [indexes] from the top of the payload
 	Rule string
 }
 

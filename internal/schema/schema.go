@@ -202,9 +202,29 @@ func (s *Schema) Check(payload []byte) (found []Mismatch, err error) {
 	s.clock.end = start.Add(maxTime)
 	var invalid *jsonschema.ValidationError
 	if errors.As(s.compiled.Validate(doc), &invalid) {
-		return mismatches(invalid), nil
+		found = mismatches(invalid)
+		for i := range found {
+			found[i].Path = marked(doc, found[i].Path)
+		}
 	}
-	return nil, nil
+	return found, nil
+}
+
+// marked is a path whose steps into lists are written [n], which tells them from members called n.
+func marked(v any, path []string) []string {
+	out := make([]string, len(path))
+	for i, step := range path {
+		switch at := v.(type) {
+		case map[string]any:
+			out[i], v = step, at[step]
+		case []any:
+			out[i], v = "["+step+"]", nil
+			if n, err := strconv.Atoi(step); err == nil && n < len(at) {
+				v = at[n]
+			}
+		}
+	}
+	return out
 }
 
 func decode(text []byte) (v any, err error) {

@@ -71,7 +71,7 @@ func TestPayloadsAreChecked(t *testing.T) {
 		{`{}`, "", "lacks id"},
 		{`{"id":7}`, "id", "must be of type string, not number"},
 		{`{"id":"secret-value"}`, "id", "breaks the schema's rule pattern"},
-		{`{"id":"o-1","lines":[{"n":1},{"n":0}]}`, "lines/1/n", "breaks the schema's rule minimum"},
+		{`{"id":"o-1","lines":[{"n":1},{"n":0}]}`, "lines/[1]/n", "breaks the schema's rule minimum"},
 		{`{"id":"o-1","kind":"secret-value"}`, "kind", "breaks the schema's rule enum"},
 		{`{"id":"o-1","at":"secret-value"}`, "at", "breaks the schema's rule format"},
 		{`{"id":"o-1","more":1}`, "", "has more, which the schema does not allow"},

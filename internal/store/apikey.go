@@ -79,13 +79,24 @@ var errBadKey error = &webhook.Error{Kind: webhook.KindUnauthorized, Code: "auth
 // APIKeyByDigest is the key with a digest, if it may be used now; otherwise the error is
 // KindUnauthorized.
 func (s *Store) APIKeyByDigest(ctx context.Context, digest [32]byte) (webhook.APIKey, error) {
-	var k webhook.APIKey
-	err := s.acrossTenants(ctx).Where("digest = ? AND (expires_at IS NULL OR expires_at > now())", digest[:]).
-		Where("EXISTS (SELECT FROM tenant t WHERE t.id = api_key.tenant_id AND t.deleted_at IS NULL)").Take(&k).Error
-	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return webhook.APIKey{}, errBadKey
+	k, _, err := s.APIKeyAndRules(ctx, digest)
+	return k, err
+}
+
+// APIKeyAndRules is APIKeyByDigest together with what the key's tenant wants of messages, so that whoever
+// remembers the one has the other.
+func (s *Store) APIKeyAndRules(ctx context.Context, digest [32]byte) (webhook.APIKey, webhook.PublishRules, error) {
+	var found struct {
+		webhook.APIKey `gorm:"embedded"`
+		Rules          webhook.PublishRules `gorm:"embedded"`
 	}
-	return k, failure("find API key", err)
+	err := s.acrossTenants(ctx).Table("api_key").Select("api_key.*, t.schema_validation, t.strict_event_types").
+		Joins("JOIN tenant t ON t.id = api_key.tenant_id AND t.deleted_at IS NULL").
+		Where("digest = ? AND (expires_at IS NULL OR expires_at > now())", digest[:]).Take(&found).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return webhook.APIKey{}, webhook.PublishRules{}, errBadKey
+	}
+	return found.APIKey, found.Rules, failure("find API key", err)
 }
 
 // TouchAPIKeys remembers when keys were last used, to the minute and never going back.

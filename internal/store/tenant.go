@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -14,6 +15,7 @@ import (
 // tenant that has it, unchanged, and created = false.
 func (s *Store) CreateTenant(ctx context.Context, t webhook.Tenant) (tenant webhook.Tenant, created bool, err error) {
 	t.ID = webhook.NewTenantID()
+	t.SchemaValidation = cmp.Or(t.SchemaValidation, webhook.ValidationIgnore)
 	t.CreatedAt = s.now()
 	t.UpdatedAt, t.DeletedAt = t.CreatedAt, nil
 	for range raceTries {
@@ -48,6 +50,26 @@ func (s *Store) Tenants(ctx context.Context, p Page) (List[webhook.Tenant], erro
 	}
 	l, err := listed[webhook.Tenant](tenants(s.db.WithContext(ctx)), p, "id", cursor, backwards)
 	return l, failure("list tenants", err)
+}
+
+// PatchTenant lets change edit a tenant's name and rules while nobody else can. An error of change is
+// returned and nothing is saved.
+func (s *Store) PatchTenant(ctx context.Context, ref string, change func(*webhook.Tenant) error) (t webhook.Tenant, err error) {
+	err = failure("change tenant", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if err := tenantCalled(tx, ref).Clauses(forChange).Take(&t).Error; err != nil {
+			return err
+		}
+		if err := change(&t); err != nil {
+			return err
+		}
+		t.UpdatedAt = s.now()
+		return tx.Model(&webhook.Tenant{}).Where("id = ?", t.ID).
+			Select("name", "schema_validation", "strict_event_types", "updated_at").UpdateColumns(&t).Error
+	}))
+	if err != nil {
+		return webhook.Tenant{}, err
+	}
+	return t, nil
 }
 
 // DeleteTenant deletes a tenant with its applications and endpoints and frees its uid. Its keys are

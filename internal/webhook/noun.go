@@ -13,7 +13,29 @@ type Tenant struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	DeletedAt *time.Time // set: every one of its keys is refused
+	PublishRules
 }
+
+// PublishRules is what a tenant wants of the messages that are published for it.
+type PublishRules struct {
+	SchemaValidation SchemaValidation
+	StrictEventTypes bool // refuse messages that name an event type which does not exist or is archived
+}
+
+// AreAny reports whether a message has to be looked at for them.
+func (r PublishRules) AreAny() bool {
+	return r.StrictEventTypes || r.SchemaValidation == ValidationWarn || r.SchemaValidation == ValidationReject
+}
+
+// SchemaValidation is what becomes of a message whose payload does not fit its event type's schemas.
+type SchemaValidation string
+
+// The modes.
+const (
+	ValidationIgnore SchemaValidation = "ignore" // nothing, and nobody looks
+	ValidationWarn   SchemaValidation = "warn"   // accepted, and the answer says so
+	ValidationReject SchemaValidation = "reject" // refused
+)
 
 // APIKey is a tenant's credential. The key itself is shown once and only its digest is kept.
 type APIKey struct {
