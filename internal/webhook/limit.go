@@ -28,6 +28,7 @@ const (
 	IdempotencyRetention = 12 * time.Hour // how long a first response is replayed
 	MaxKeptResponse      = 20_000         // bytes of an attempt's answer that are kept
 	MaxFeatureFlags      = 25
+	MaxContentType       = 256       // bytes of a raw payload's content type
 	MaxSchemas           = 256 << 10 // bytes of an event type's schemas, as JSON
 	MaxName              = 1024      // bytes of a name of ours (tenant, API key)
 )
