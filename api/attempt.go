@@ -144,13 +144,22 @@ type expandedQuery struct {
 func (q attemptQuery) filter() store.AttemptFilter {
 	f := store.AttemptFilter{
 		StatusCodeClass: q.StatusCodeClass, Channel: string(q.Channel), Tag: string(q.Tag), EventTypes: plain(q.EventTypes),
-		Before: q.Before, After: q.After, WithContent: q.WithContent,
+		Before: q.Before, After: q.After, WithContent: q.WithContent, WithMessages: q.WithMsg,
 	}
 	if q.Status != nil {
 		status := webhook.Status(*q.Status)
 		f.Status = &status
 	}
 	return f
+}
+
+func (q attemptQuery) shape(a webhook.Attempt) attemptOut {
+	out := attemptJSON(a, q.WithContent, q.Expanded)
+	if a.Message != nil {
+		m := messageJSON(*a.Message, q.WithContent)
+		out.Msg = &m
+	}
+	return out
 }
 
 func (s *server) attemptsByEndpoint(ctx context.Context, who call, in struct {
@@ -162,7 +171,7 @@ func (s *server) attemptsByEndpoint(ctx context.Context, who call, in struct {
 		return 0, listResponse[attemptOut]{}, err
 	}
 	found, err := who.view.AttemptsByEndpoint(ctx, in.App, in.Endpoint, in.filter(), p)
-	return s.attempts(ctx, who, in.App, in.attemptQuery, found, err)
+	return http.StatusOK, listOf(found, in.shape, attemptName), err
 }
 
 func (s *server) attemptsByMessage(ctx context.Context, who call, in struct {
@@ -179,38 +188,7 @@ func (s *server) attemptsByMessage(ctx context.Context, who call, in struct {
 		return 0, listResponse[attemptOut]{}, webhook.ErrNotFound
 	}
 	found, err := who.view.AttemptsByMessage(ctx, in.App, in.Message, filter, p)
-	return s.attempts(ctx, who, in.App, in.attemptQuery, found, err)
-}
-
-// attempts shapes a page and, if asked, adds the message of each attempt.
-func (s *server) attempts(ctx context.Context, who call, app string, q attemptQuery, found store.List[webhook.Attempt], err error) (int, listResponse[attemptOut], error) {
-	if err != nil {
-		return 0, listResponse[attemptOut]{}, err
-	}
-	messages := map[webhook.MessageID]*messageOut{}
-	if q.WithMsg {
-		for _, a := range found.Data {
-			if messages[a.MessageID] != nil {
-				continue
-			}
-			m, err := who.view.Message(ctx, app, a.MessageID.String())
-			switch {
-			case err == nil:
-			case webhook.KindOf(err) == webhook.KindNotFound: // its partition went before the attempt's
-				continue
-			default:
-				return 0, listResponse[attemptOut]{}, err
-			}
-			out := messageJSON(m, q.WithContent)
-			messages[a.MessageID] = &out
-		}
-	}
-	shape := func(a webhook.Attempt) attemptOut {
-		out := attemptJSON(a, q.WithContent, q.Expanded)
-		out.Msg = messages[a.MessageID]
-		return out
-	}
-	return http.StatusOK, listOf(found, shape, attemptName), nil
+	return http.StatusOK, listOf(found, in.shape, attemptName), err
 }
 
 func (s *server) attemptGet(ctx context.Context, who call, in struct {

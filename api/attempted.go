@@ -14,7 +14,7 @@ type endpointMessageOut struct {
 	ID          webhook.MessageID `json:"id"`
 	EventType   string            `json:"eventType"`
 	EventID     *string           `json:"eventId"`
-	Payload     payload           `json:"payload" doc:"{} when it was not asked for, {\"expired\":true} when it is no longer kept."`
+	Payload     payload           `json:"payload" doc:"{} when it was not asked for or is raw and no object, {\"expired\":true} when it is no longer kept."`
 	Channels    []string          `json:"channels" nullable:"true"`
 	Tags        []string          `json:"tags" nullable:"true"`
 	Timestamp   time.Time         `json:"timestamp"`

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -33,7 +34,7 @@ type messageOut struct {
 	ID        webhook.MessageID `json:"id"`
 	EventType string            `json:"eventType"`
 	EventID   *string           `json:"eventId"`
-	Payload   payload           `json:"payload" doc:"{} when it was not asked for, {\"expired\":true} when it is no longer kept."`
+	Payload   payload           `json:"payload" doc:"{} when it was not asked for or is raw and no object, {\"expired\":true} when it is no longer kept."`
 	Channels  []string          `json:"channels" nullable:"true"`
 	Tags      []string          `json:"tags" nullable:"true"`
 	Timestamp time.Time         `json:"timestamp"`
@@ -52,8 +53,16 @@ func shownPayload(m webhook.Message, withContent bool) payload {
 		return payloadUnasked
 	case len(m.Payload) == 0:
 		return payloadGone
+	case m.ContentType != "" && !isObject(m.Payload):
+		return payloadUnasked // whoever reads expects an object, and there is none to show
 	}
 	return payload(m.Payload)
+}
+
+// isObject reports whether a raw payload happens to be a JSON object.
+func isObject(text []byte) bool {
+	start := bytes.TrimLeft(text, " \t\r\n")
+	return len(start) > 0 && start[0] == '{' && json.Valid(text)
 }
 
 func messageJSON(m webhook.Message, withContent bool) messageOut {

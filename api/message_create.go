@@ -70,27 +70,6 @@ func (unsupported) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
 }
 
-// transformationsRaw is refused if it would replace the payload, and ignored otherwise: it addresses
-// transformations, of which there are none.
-type transformationsRaw struct{ rawPayload bool }
-
-// UnmarshalJSON looks for the one member that counts.
-func (t *transformationsRaw) UnmarshalJSON(text []byte) error {
-	var in struct {
-		RawPayload unsupported `json:"rawPayload"`
-	}
-	if err := json.Unmarshal(text, &in); err != nil {
-		return err
-	}
-	t.rawPayload = in.RawPayload.sent
-	return nil
-}
-
-// Schema is any object.
-func (transformationsRaw) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
-}
-
 // messageCreate documents a publish; publish serves it.
 type messageCreate struct {
 	applicationPath
@@ -221,6 +200,7 @@ func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error
 		return m, 0, webhook.Invalid("eventType", "%s", breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
 	}
 	switch {
+	case in.Payload == nil && in.TransformationsParams.rawPayload != nil: // what would stand in its place is there
 	case in.Payload == nil:
 		return m, 0, webhook.Invalid("payload", "is required")
 	case in.Payload[0] != '{':
@@ -229,6 +209,9 @@ func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error
 		return m, 0, errPayload
 	}
 	m = webhook.Message{EventType: string(in.EventType), Payload: in.Payload}
+	if err := in.TransformationsParams.raw(&m); err != nil {
+		return m, 0, err
+	}
 	if in.EventID != nil {
 		m.EventID = string(*in.EventID)
 		if !isName(m.EventID) {
@@ -244,11 +227,8 @@ func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error
 	if m.Tags, err = names("tags", in.Tags, tagAlphabet, webhook.MaxTags, webhook.MaxTagLength); err != nil {
 		return m, 0, err
 	}
-	switch {
-	case in.DeliverAt.sent:
+	if in.DeliverAt.sent {
 		return m, 0, webhook.Invalid("deliverAt", "is not supported by this server")
-	case in.TransformationsParams.rawPayload:
-		return m, 0, invalidAt(typeValue, []string{"body", "transformationsParams", "rawPayload"}, "is not supported by this server")
 	}
 	keep, err = in.retention()
 	return m, keep, err

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -95,7 +97,18 @@ func TestMessageLimits(t *testing.T) {
 		{"hours over it", envelope(`{}`, `,"payloadRetentionHours":2161`), 422, "body.payloadRetentionHours"},
 		{"both", envelope(`{}`, `,"payloadRetentionHours":1,"payloadRetentionPeriod":1`), 422, "body.payloadRetentionHours"},
 		{"deliverAt", envelope(`{}`, `,"deliverAt":"2030-01-01T00:00:00Z"`), 422, "body.deliverAt"},
-		{"raw payload", envelope(`{}`, `,"transformationsParams":{"rawPayload":"x"}`), 422, "body.transformationsParams.rawPayload"},
+		{"raw payload", envelope(`{}`, raw(`"x"`, `"text/plain; charset=utf-8"`)), 202, ""},
+		{"raw payload alone", `{"eventType":"a"` + raw(`"x"`, `null`) + `}`, 202, ""},
+		{"raw payload at the limit", envelope(`{}`, raw(long(webhook.MaxPayload), `"a/b"`)), 202, ""},
+		{"raw payload over it", envelope(`{}`, raw(long(webhook.MaxPayload+1), `"a/b"`)), 413, ""},
+		{"raw payload empty", envelope(`{}`, raw(`""`, `"a/b"`)), 422, "body.transformationsParams.rawPayload"},
+		{"raw payload null", envelope(`{}`, raw(`null`, `1`)), 202, ""},
+		{"raw payload no text", envelope(`{}`, raw(`{}`, `"a/b"`)), 422, "body.transformationsParams.rawPayload"},
+		{"raw headers no object", envelope(`{}`, `,"transformationsParams":{"rawPayload":"x","headers":[]}`), 422, "body.transformationsParams"},
+		{"content type at the limit", envelope(`{}`, raw(`"x"`, `"a/`+strings.Repeat("b", webhook.MaxContentType-2)+`"`)), 202, ""},
+		{"content type over it", envelope(`{}`, raw(`"x"`, `"a/`+strings.Repeat("b", webhook.MaxContentType-1)+`"`)), 422, "body.transformationsParams.headers"},
+		{"content type that is none", envelope(`{}`, raw(`"x"`, `"a b"`)), 422, "body.transformationsParams.headers"},
+		{"content type with a line break", envelope(`{}`, raw(`"x"`, `"a/b\r\nx: y"`)), 422, "body.transformationsParams.headers"},
 		{"members nobody knows", envelope(`{}`, `,"newer":{"x":[1]}`), 202, ""},
 	} {
 		got := a.post(path, c.body)
@@ -109,6 +122,37 @@ func TestMessageLimits(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	a.post("/app/nobody/msg", envelope(`{}`, "")).want(404)
+}
+
+// raw is the member that brings a raw payload along.
+func raw(payload, contentType string) string {
+	return `,"transformationsParams":{"rawPayload":` + payload + `,"headers":{"Content-Type":` + contentType + `,"x-other":"y"}}`
+}
+
+// A raw payload reads as the object it may be, and as {} if it is none; nothing of it is lost.
+func TestRawPayloadsAreRead(t *testing.T) {
+	t.Parallel()
+	a := setup(t).tenant()
+	path := "/app/" + a.app() + "/msg"
+	for text, want := range map[string]string{
+		`{"a": 1.50}`: `{"a":1.50}`, " \n{\"a\":2}": `{"a":2}`, `<a/>`: `{}`, `[1]`: `{}`, `{"a":`: `{}`, `"text"`: `{}`, `{} {}`: `{}`,
+	} {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, key := envelope(`{"not":"this"}`, raw(string(quoted), `"a/b"`)), url.QueryEscape(text)
+		made := a.post(path, body, "idempotency-key", key).want(202)
+		again := a.post(path, body, "idempotency-key", key).want(202)
+		for what, got := range map[string]result{"made": made, "made again": again, "got": a.get(path + "/" + made.str("id")).want(200)} {
+			var m struct{ Payload json.RawMessage }
+			got.into(&m)
+			var shown bytes.Buffer
+			if err := json.Compact(&shown, m.Payload); err != nil || shown.String() != want {
+				t.Errorf("%q, %s: %s, want %s (%v)", text, what, m.Payload, want, err)
+			}
+		}
+	}
 }
 
 func TestEventIDIsUnique(t *testing.T) {

@@ -65,6 +65,7 @@ var limits = []struct {
 	{"uid, event id, name of an event type", size(webhook.MaxUIDLength), "MaxUIDLength"},
 	{"idempotency key", size(webhook.MaxIdempotencyKey), "MaxIdempotencyKey"},
 	{"time for which an idempotency key counts", hours(webhook.IdempotencyRetention), "IdempotencyRetention"},
+	{"content type of a raw payload", fmt.Sprintf("%d bytes", webhook.MaxContentType), "MaxContentType"},
 	{"retention of a payload", fmt.Sprintf("%d to %d days, %d by default", webhook.MinRetentionDays, webhook.MaxRetentionDays, webhook.DefaultRetentionDays),
 		"MinRetentionDays MaxRetentionDays DefaultRetentionDays"},
 	{"items of a page", fmt.Sprintf("%d, %d by default", webhook.MaxPage, webhook.DefaultPage), "MaxPage DefaultPage"},

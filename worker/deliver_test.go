@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/signature"
 	"github.com/posthaste/posthaste/internal/signature/signaturetest"
 	"github.com/posthaste/posthaste/internal/store"
@@ -57,6 +58,25 @@ func TestAMessageArrivesSignedAndByteForByte(t *testing.T) {
 	}
 	if !slices.Contains(d.RequestHeaders, webhook.Header{Name: "X-Token", Value: masked}) {
 		t.Errorf("the custom header is not kept, or not masked: %v", d.RequestHeaders)
+	}
+}
+
+func TestARawPayloadArrivesAsWhatItIs(t *testing.T) {
+	p := start(t)
+	r := receive(t, status(http.StatusOK))
+	p.endpoint(r.URL)
+	const payload = "<order n=\"1\"/>\n"
+	m, err := p.pub.Accept(t.Context(), publish.Request{
+		Tenant: p.app.TenantID, Application: p.app.ID.String(),
+		Message: webhook.Message{EventType: "user.created", Payload: []byte(payload), ContentType: "application/xml"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ended(m)
+	requests, bodies := r.requests()
+	if len(requests) != 1 || bodies[0] != payload || requests[0].Header.Get("Content-Type") != "application/xml" {
+		t.Errorf("%d requests, with bodies %q", len(requests), bodies)
 	}
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net/http"
@@ -41,7 +42,7 @@ func render(j store.Job, now time.Time) (r egress.Request, signedWith []webhook.
 	}
 	id := j.Message.ID.String()
 	header := make(http.Header, 8+len(j.Headers))
-	header["Content-Type"] = []string{"application/json"}
+	header["Content-Type"] = []string{cmp.Or(j.Message.ContentType, "application/json")}
 	header["Accept"] = []string{"*/*"}
 	for name, value := range j.Headers {
 		// Rows may be older than the rule.

@@ -140,20 +140,20 @@ const (
 	acceptSQL = acceptOwed + acceptTold
 	// acceptLimitedSQL stops short of writing more deliveries than it is told to.
 	acceptLimitedSQL = acceptOwed + `
-	LIMIT $15` + acceptTold
+	LIMIT $16` + acceptTold
 
 	acceptOwed = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM (
 		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
-			u.payload, u.expires_at, u.key, u.body_hash,
+			u.payload, u.content_type, u.expires_at, u.key, u.body_hash,
 			COALESCE(
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
 			) AS app_id
 		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[])
-			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash)
+			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[])
+			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type)
 	) f
 	WHERE app_id IS NOT NULL
 	AND (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
@@ -166,8 +166,8 @@ WITH t AS MATERIALIZED (
 	INSERT INTO event_id (tenant_id, app_id, event_id, message_id)
 	SELECT tenant_id, app_id, event_id, id FROM t WHERE event_id IS NOT NULL ORDER BY tenant_id, app_id, event_id
 ), m AS (
-	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, expires_at)
-	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, expires_at FROM t
+	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at)
+	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at FROM t
 ), d AS (
 	INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, feed, state, due_at)
 	SELECT t.tenant_id, t.id, e.id, 0, CASE WHEN $13 THEN 1 ELSE 0 END, CASE WHEN $13 THEN 1 ELSE 3 END,
@@ -195,6 +195,7 @@ func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, 
 	types, eventIDs := make([]string, n), make([]*string, n)
 	channels, tags := make([]*string, n), make([]*string, n)
 	payloads, expiries := make([][]byte, n), make([]time.Time, n)
+	contentTypes := make([]*string, n)
 	keys, bodies := make([][]byte, n), make([][]byte, n)
 	at := make(map[webhook.MessageID]int, n)
 	for j, i := range round {
@@ -205,13 +206,13 @@ func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, 
 		apps[j], appUIDs[j] = applicationRef(a.Application)
 		types[j], eventIDs[j] = m.EventType, optional(m.EventID)
 		channels[j], tags[j] = arrayLiteral(m.Channels), arrayLiteral(m.Tags)
-		payloads[j], expiries[j] = m.Payload, m.ExpiresAt
+		payloads[j], contentTypes[j], expiries[j] = m.Payload, optional(m.ContentType), m.ExpiresAt
 		if a.Idempotency != nil {
 			keys[j], bodies[j] = a.Idempotency.Key[:], a.Idempotency.BodyHash[:]
 		}
 	}
 	sql, args := acceptSQL, []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
-		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds()}
+		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes}
 	if limit > 0 {
 		sql, args = acceptLimitedSQL, append(args, limit)
 	}
@@ -357,15 +358,18 @@ func (s *Store) forgetKey(ctx context.Context, tenant webhook.TenantID, key [32]
 // replay answers a repeated publish with the message of the first.
 func (s *Store) replay(ctx context.Context, tenant webhook.TenantID, app webhook.ApplicationID, id webhook.MessageID) Accepted {
 	m := webhook.Message{TenantID: tenant, ApplicationID: app, ID: id}
-	var eventID *string
-	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, expires_at FROM message
+	var eventID, contentType *string
+	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, content_type, expires_at FROM message
 		WHERE tenant_id = $1 AND app_id = $2 AND id = $3`, tenant.UUID(), app.UUID(), id.UUID()).
-		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &m.ExpiresAt)
+		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &contentType, &m.ExpiresAt)
 	if err != nil {
 		return Accepted{Err: webhook.Unavailable(err, "The first response could not be read; try again")}
 	}
 	if eventID != nil {
 		m.EventID = *eventID
+	}
+	if contentType != nil {
+		m.ContentType = *contentType
 	}
 	return Accepted{Message: m, Replayed: true}
 }

@@ -20,7 +20,8 @@ type AttemptFilter struct {
 	EventTypes      []string
 	EndpointRef     string    // of a list by message
 	Before, After   time.Time // of the attempt's start, exclusive; a list spans at most 90 days
-	WithContent     bool      // read the answers' bodies
+	WithContent     bool      // read the answers' bodies, and the messages' payloads
+	WithMessages    bool      // read the messages
 }
 
 var attemptIDAt func(time.Time) webhook.AttemptID = webhook.IDAt
@@ -55,7 +56,8 @@ func (v View) Attempt(ctx context.Context, appRef, msgRef string, id webhook.Att
 	return found[0], nil
 }
 
-// AttemptsByEndpoint lists an endpoint's attempts, newest first.
+// AttemptsByEndpoint lists an endpoint's attempts, newest first. A page with messages and their
+// payloads ends early, and is not Done, once they exceed 16 MiB.
 func (v View) AttemptsByEndpoint(ctx context.Context, appRef, endpointRef string, f AttemptFilter, p Page) (List[webhook.Attempt], error) {
 	const doing = "list attempts by endpoint"
 	q := v.db.WithContext(ctx)
@@ -68,7 +70,7 @@ func (v View) AttemptsByEndpoint(ctx context.Context, appRef, endpointRef string
 	})
 }
 
-// AttemptsByMessage lists a message's attempts, newest first.
+// AttemptsByMessage lists a message's attempts, newest first; pages end as in AttemptsByEndpoint.
 func (v View) AttemptsByMessage(ctx context.Context, appRef, msgRef string, f AttemptFilter, p Page) (List[webhook.Attempt], error) {
 	const doing = "list attempts by message"
 	q := v.db.WithContext(ctx)
@@ -154,7 +156,46 @@ func (v View) attempts(q *gorm.DB, doing string, app webhook.ApplicationID, msg 
 	if err != nil {
 		return List[webhook.Attempt]{}, failure(doing, err)
 	}
-	return cut(found, p.limit(), w.ascending), nil
+	more := len(found) > p.limit()
+	found = found[:min(len(found), p.limit())]
+	if f.WithMessages {
+		kept, err := v.attachMessages(q, app, found, f.WithContent)
+		if err != nil {
+			return List[webhook.Attempt]{}, failure(doing, err)
+		}
+		more = more || kept < len(found)
+		found = found[:kept]
+	}
+	l := cut(found, p.limit(), w.ascending)
+	l.Done = !more
+	return l, nil
+}
+
+// attachMessages gives attempts their messages, all read in one go, and says how many attempts have
+// been dealt with: with payloads a page ends where its bytes do.
+func (v View) attachMessages(q *gorm.DB, app webhook.ApplicationID, attempts []webhook.Attempt, withContent bool) (kept int, err error) {
+	at := make(map[webhook.MessageID]int, len(attempts))
+	var ids []webhook.MessageID
+	for _, a := range attempts {
+		if !has(at, a.MessageID) {
+			at[a.MessageID] = len(ids)
+			ids = append(ids, a.MessageID)
+		}
+	}
+	messages, read, err := v.messagesOf(q, app, ids, withContent)
+	if err != nil {
+		return 0, err
+	}
+	for i := range attempts {
+		a := &attempts[i]
+		if at[a.MessageID] >= read {
+			return i, nil
+		}
+		if m, ok := messages[a.MessageID]; ok {
+			a.Message = &m
+		}
+	}
+	return len(attempts), nil
 }
 
 func (v View) scanAttempts(rows *sql.Rows, app webhook.ApplicationID) (found []webhook.Attempt, err error) {

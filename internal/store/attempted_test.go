@@ -201,3 +201,48 @@ func TestDestinationsAreReadOffWhatIsOwedAndWhatHappened(t *testing.T) {
 	_, err := w.view.Destinations(t.Context(), w.app.ID.String(), webhook.NewMessageID().String(), listAll)
 	wantKind(t, err, webhook.KindNotFound)
 }
+
+// The messages of a page are read in one go, and the page ends where their payloads grow too many, in
+// whichever direction it is walked; nothing is left out on the way.
+func TestAttemptsWithMessagesEndAtTheBytesOfAPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
+	const messages, each = 40, 1 << 20
+	var all []string
+	for i := range messages {
+		m := w.putMessage(t, webhook.Message{Payload: make([]byte, each)})
+		for range 1 + i%2 {
+			all = append([]string{w.putAttempt(t, webhook.Attempt{MessageID: m.ID, EndpointID: e.ID}).ID.String()}, all...)
+		}
+	}
+	gone := w.putAttempt(t, webhook.Attempt{MessageID: webhook.NewMessageID(), EndpointID: e.ID})
+	all = append([]string{gone.ID.String()}, all...)
+	for _, backwards := range []bool{false, true} {
+		p := store.Page{Limit: webhook.MaxPage}
+		if backwards {
+			p.Iterator = "-" + webhook.NewAttemptIDAt(time.Now().Add(-time.Hour)).String()
+		}
+		var got []string
+		pages := 0
+		for done := false; !done; pages++ {
+			l := must[store.List[webhook.Attempt]](t)(w.view.AttemptsByEndpoint(t.Context(), w.app.ID.String(), e.ID.String(),
+				store.AttemptFilter{WithMessages: true, WithContent: true}, p))
+			var page []string
+			for _, a := range l.Data {
+				page = append(page, a.ID.String())
+				if there := a.Message != nil; there != (a.ID != gone.ID) || there && (a.Message.ID != a.MessageID || len(a.Message.Payload) != each) {
+					t.Fatalf("attempt %s has message %v", a.ID, a.Message)
+				}
+			}
+			if done = l.Done; backwards {
+				got, p.Iterator = append(page, got...), "-"+page[0]
+			} else {
+				got, p.Iterator = append(got, page...), page[len(page)-1]
+			}
+		}
+		if !slices.Equal(got, all) || pages < 3 {
+			t.Errorf("backwards %v: %d of %d attempts in %d pages", backwards, len(got), len(all), pages)
+		}
+	}
+}

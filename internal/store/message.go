@@ -30,7 +30,7 @@ var messageIDAt func(time.Time) webhook.MessageID = webhook.IDAt
 
 // A payload past its time is not shown, even before retention has come by to remove it.
 const (
-	messageColumns        = `m.id, m.event_type, m.event_id, m.channels, m.tags, m.expires_at`
+	messageColumns        = `m.id, m.event_type, m.event_id, m.channels, m.tags, m.expires_at, m.content_type`
 	messagePayload        = `CASE WHEN m.expires_at > now() THEN m.payload END`
 	messageWithoutPayload = `NULL::bytea`
 )
@@ -142,12 +142,12 @@ func (v View) scanMessages(rows *sql.Rows, app webhook.ApplicationID, limit int)
 			return found, true, nil
 		}
 		m := webhook.Message{TenantID: v.scope.Tenant, ApplicationID: app}
-		var eventID sql.NullString
-		err := rows.Scan(&m.ID, &m.EventType, &eventID, types.SQLScanner(&m.Channels), types.SQLScanner(&m.Tags), &m.ExpiresAt, &m.Payload)
+		var eventID, contentType sql.NullString
+		err := rows.Scan(&m.ID, &m.EventType, &eventID, types.SQLScanner(&m.Channels), types.SQLScanner(&m.Tags), &m.ExpiresAt, &contentType, &m.Payload)
 		if err != nil {
 			return nil, false, fmt.Errorf("scan message: %w", err)
 		}
-		m.EventID = eventID.String
+		m.EventID, m.ContentType = eventID.String, contentType.String
 		bytes += len(m.Payload)
 		found = append(found, m)
 	}

@@ -86,6 +86,7 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
 	old := now.Add(-40 * days)
 	message := w.putMessage(t, webhook.Message{ID: messageAt(old), EventID: "ev", Channels: []string{"c"}, Payload: []byte("{}")})
+	expunged := w.putMessage(t, webhook.Message{ID: messageAt(old)})
 	attempt := w.putAttempt(t, webhook.Attempt{MessageID: message.ID, EndpointID: endpoint.ID, ID: webhook.NewAttemptIDAt(old), Sent: true})
 	for range 200 { // elsewhere
 		w.putMessage(t, webhook.Message{ID: messageAt(now)})
@@ -159,7 +160,13 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 			_, err := w.view.CountAttempts(ctx, app, e, old.Add(-time.Hour), old.Add(time.Hour))
 			return err
 		}, around},
-		"expunge message": {func() error { return w.view.ExpungeMessage(ctx, app, m) }, []string{day("message", old)}},
+		"attempts by endpoint with messages": {func() error {
+			f := window
+			f.WithMessages = true
+			_, err := w.view.AttemptsByEndpoint(ctx, app, e, f, listAll)
+			return err
+		}, append(around, day("message", old))},
+		"expunge message": {func() error { return w.view.ExpungeMessage(ctx, app, expunged.ID.String()) }, []string{day("message", old)}},
 		"expunge attempt": {func() error { return w.view.ExpungeAttempt(ctx, app, m, attempt.ID) }, []string{day("attempt", old)}},
 		"attempted messages": {func() error {
 			_, err := w.view.AttemptedMessages(ctx, app, e, attempted, listAll)

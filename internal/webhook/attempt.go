@@ -20,6 +20,7 @@ type Attempt struct {
 	URL           string // as requested, without userinfo
 	Response      []byte // the answer's body, at most MaxKeptResponse bytes
 	Detail        AttemptDetail
+	Message       *Message // in lists that were asked for it; nil = not asked for, or no longer there
 }
 
 // AttemptDetail is what is known of an attempt besides its outcome; it is stored as JSON.

@@ -40,4 +40,5 @@ const (
 	MaxName              = 1024               // bytes of a name of ours (tenant, API key)
 	MaxSchema            = 64 << 10           // bytes of one version of them
 	MaxSchemaDepth       = 60                 // levels of objects and lists in it
+	MaxContentType       = 256                // bytes of a raw payload's content type
 )

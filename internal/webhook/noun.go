@@ -130,6 +130,7 @@ type Message struct {
 	Channels      []string
 	Tags          []string
 	Payload       []byte    // nil once expired or expunged
+	ContentType   string    // of a raw payload, which may be anything; "" = the payload is a JSON object
 	ExpiresAt     time.Time // when the payload goes
 }
 
