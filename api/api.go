@@ -34,6 +34,7 @@ type Options struct {
 	Metrics        *telemetry.Metrics              // where requests are counted and what /metrics shows; nil = neither
 	Logger         *slog.Logger                    // nil = silent
 	Ready          func(ctx context.Context) error // nil = the database answers
+	Queued         func() bool                     // whether the queue can be used at the moment; nil = it can
 }
 
 // Limits of a server that strangers connect to. A request has to arrive within ReadTimeout; an idle
@@ -71,6 +72,7 @@ type server struct {
 	sessions  *sessions
 	publicURL string
 	ready     *readiness
+	queued    func() bool
 	metrics   *telemetry.Metrics // nil = none
 	patterns  map[pattern]string // how metrics call a route
 	schemas   *schema.Cache      // of event types, compiled
@@ -89,6 +91,9 @@ func New(o Options) (http.Handler, error) {
 	if o.Ready == nil {
 		o.Ready = o.Store.Ping
 	}
+	if o.Queued == nil {
+		o.Queued = func() bool { return true }
+	}
 	s := &server{
 		store:     o.Store,
 		publisher: o.Publisher,
@@ -99,6 +104,7 @@ func New(o Options) (http.Handler, error) {
 		log:       o.Logger,
 		now:       time.Now,
 		ready:     newReadiness(o.Ready),
+		queued:    o.Queued,
 		metrics:   o.Metrics,
 		patterns:  make(map[pattern]string),
 		schemas:   schema.NewCache(),

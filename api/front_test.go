@@ -69,7 +69,7 @@ func TestCORS(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	var ill atomic.Bool
+	var ill, alone atomic.Bool
 	r := setup(t, func(o *Options) {
 		o.Ready = func(context.Context) error {
 			if ill.Load() {
@@ -77,6 +77,7 @@ func TestHealth(t *testing.T) {
 			}
 			return nil
 		}
+		o.Queued = func() bool { return !alone.Load() }
 	})
 	paths := []string{"/health", "/health/live", "/health/ready", "/api/v1/health", "/api/v1/health/", "/api/v1/health/live", "/api/v1/health/ready"}
 	for _, path := range paths {
@@ -85,6 +86,13 @@ func TestHealth(t *testing.T) {
 		}
 		if got := r.do("HEAD", path, "", nil).want(200); len(got.body) > 0 || got.header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %v", path, got.header)
+		}
+	}
+	for _, redis := range []string{"ok", "error"} {
+		alone.Store(redis == "error")
+		want := `{"status":"ok","database":{"status":"ok"},"queue":{"status":"` + redis + `"},"cache":{"status":"` + redis + `"}}`
+		if got := r.do("GET", "/api/v1/health", "", nil).want(200); string(got.body) != want {
+			t.Errorf("%s, want %s", got.body, want)
 		}
 	}
 	r.do("GET", "/api/v1/health/ping", "", nil).want(204)

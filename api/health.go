@@ -59,7 +59,7 @@ func (s *server) mountPlain(engine *gin.Engine) {
 	for _, base := range []string{"", basePath} {
 		get(base+"/health/live", s.live)
 		get(base+"/health/ready", s.isReady)
-		get(base+"/health", s.isReady)
+		get(base+"/health", s.details)
 	}
 	get(basePath+"/health/ping", s.ping)
 	get(basePath+"/openapi.json", func(c *gin.Context) { answer(c, http.StatusOK, s.document) })
@@ -79,6 +79,37 @@ func (s *server) isReady(c *gin.Context) {
 		return
 	}
 	s.live(c)
+}
+
+// componentOut is how one thing we stand on is doing.
+type componentOut struct {
+	Status string `json:"status"`
+}
+
+// healthOut is readiness with its parts. The queue may be away while requests are served: what is
+// accepted meanwhile waits in the database. The cache is in the same Redis.
+type healthOut struct {
+	Status   string       `json:"status"`
+	Database componentOut `json:"database"`
+	Queue    componentOut `json:"queue"`
+	Cache    componentOut `json:"cache"`
+}
+
+// details answers as isReady does, and says more when all is well enough.
+func (s *server) details(c *gin.Context) {
+	if err := s.ready.check(c.Request.Context()); err != nil {
+		s.fail(c, err)
+		return
+	}
+	redis := componentOut{"ok"}
+	if !s.queued() {
+		redis.Status = "error"
+	}
+	text, err := encode(healthOut{Status: "ok", Database: componentOut{"ok"}, Queue: redis, Cache: redis})
+	if err != nil { // it is made of strings
+		panic(err)
+	}
+	answer(c, http.StatusOK, text)
 }
 
 func (s *server) ping(c *gin.Context) { answer(c, http.StatusNoContent, nil) }

@@ -185,7 +185,7 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 	}
 	return api.New(api.Options{
 		Store: a.store, Publisher: a.publisher, Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
-		TrustedProxies: proxies, Metrics: a.metrics, Logger: a.log, Ready: a.ready,
+		TrustedProxies: proxies, Metrics: a.metrics, Logger: a.log, Ready: a.ready, Queued: a.queue.Available,
 	})
 }
 
