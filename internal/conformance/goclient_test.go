@@ -73,6 +73,7 @@ var goSteps = []struct {
 	{"erase an answer", "DELETE /api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", scenario.eraseAnswer},
 	{"erase a payload", "DELETE /api/v1/app/{app_id}/msg/{msg_id}/content", scenario.erasePayload},
 	{"a customer's own access", "POST /api/v1/auth/app-portal-access/{app_id}", scenario.access},
+	{"end every customer's access", "POST /api/v1/auth/app/{app_id}/expire-all", scenario.expireAll},
 	{"delete an application", "", scenario.deleteApplication},
 }
 
@@ -93,7 +94,7 @@ func TestGo1(t *testing.T) {
 			return // the steps build on each other
 		}
 	}
-	covered(t, p, has)
+	covered(t, p, has, bulkExpunge)
 }
 
 // must is the value of a call that has to go well.

@@ -275,11 +275,26 @@ func (s scenario) access() {
 	s.refused(err, http.StatusNotFound)
 	if slices.Contains(s.present, "POST /api/v1/auth/logout") {
 		s.ok(own.Authentication.Logout(s.Context(), nil))
-		until(s, func() (*error, error) {
-			_, err := own.Endpoint.List(s.Context(), customer, nil)
-			return &err, nil
-		}, func(err error) bool { return err != nil })
+		s.untilRefused(own)
 	}
+}
+
+func (s scenario) expireAll() {
+	access := must(s.client.Authentication.AppPortalAccess(s.Context(), customer, models.AppPortalAccessIn{}, nil))(s)
+	own := client(s.T, s.front.url, access.Token)
+	must(own.Endpoint.List(s.Context(), customer, nil))(s)
+	s.ok(s.client.Authentication.ExpireAll(s.Context(), customer, models.ApplicationTokenExpireIn{}, nil))
+	s.untilRefused(own)
+}
+
+// untilRefused waits until a customer's access has ended.
+func (s scenario) untilRefused(own *svix.Svix) {
+	s.Helper()
+	err := until(s, func() (*error, error) {
+		_, err := own.Endpoint.List(s.Context(), customer, nil)
+		return &err, nil
+	}, func(err error) bool { return err != nil })
+	s.refused(err, http.StatusUnauthorized)
 }
 
 func (s scenario) deleteApplication() {

@@ -15,7 +15,7 @@ import (
 )
 
 // The npm client before 2.0.
-func TestNpm1(t *testing.T) { t.Parallel(); npm(t, "js1") }
+func TestNpm1(t *testing.T) { t.Parallel(); npm(t, "js1", bulkExpunge) }
 
 // The npm client since 2.0.
 func TestNpm2(t *testing.T) { t.Parallel(); npm(t, "js2") }
@@ -24,7 +24,8 @@ func TestNpm2(t *testing.T) { t.Parallel(); npm(t, "js2") }
 const limit = 3 * time.Minute
 
 // npm runs the scenario with the client that a folder's lock file names.
-func npm(t *testing.T, folder string) {
+func npm(t *testing.T, folder string, lacks ...string) {
+	t.Helper()
 	dir := installed(t, filepath.Join("testdata", folder))
 	p := start(t)
 	has := present(t, p)
@@ -42,7 +43,7 @@ func npm(t *testing.T, folder string) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, strings.ReplaceAll(out.String(), p.key, "***"))
 	}
-	covered(t, p, has)
+	covered(t, p, has, lacks...)
 }
 
 // installed is a folder with its dependencies in place. The test is skipped where there is no Node.js.

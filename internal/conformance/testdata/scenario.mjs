@@ -396,6 +396,14 @@ const steps = [
     }
   }],
 
+  ["end every customer's access", "POST /api/v1/auth/app/{app_id}/expire-all", async ({ client, svix }) => {
+    const access = await client.authentication.appPortalAccess(app, {});
+    const customer = new svix.Svix(access.token, { serverUrl: url });
+    await customer.endpoint.list(app);
+    await client.authentication.expireAll(app, {});
+    await until(() => customer.endpoint.list(app).then(() => 200, (e) => e.code), (code) => code === 401);
+  }],
+
   ["delete an application", "", async ({ client, refused }) => {
     await client.application.delete(app);
     await refused(() => client.application.get(app), 404);
