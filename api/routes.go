@@ -76,6 +76,7 @@ func (s *server) routes() []route {
 		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),
 		tenant(auth.Write, post, eventTypesPath, "v1.event-type.create", "Create an event type", created, handle(s.eventTypeCreate)),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEventType, "v1.event-type.get", "Get an event type", ok, handle(s.eventTypeGet))),
+		tenant(auth.Write, post, eventTypesPath+"/import/openapi", "v1.event-type.import-openapi", "Import event types from an OpenAPI document", ok, handle(s.eventTypeImport)),
 		tenant(auth.Write, put, oneEventType, "v1.event-type.update", "Replace or create an event type", upserted, handle(s.eventTypePut)),
 		tenant(auth.Write, patch, oneEventType, "v1.event-type.patch", "Change parts of an event type", ok, handle(s.eventTypePatch)),
 		tenant(auth.Write, del, oneEventType, "v1.event-type.delete", "Archive or remove an event type", noContent, handle(s.eventTypeDelete)),

@@ -35,6 +35,7 @@ var bodies = map[string]string{
 	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 	"v1.endpoint.send-example":            `{"eventType":"svix.ping"}`,
 	"v1.operator.tenant.patch":            `{"strictEventTypes":false}`,
+	"v1.event-type.import-openapi":        `{"spec":{"openapi":"3.1.0","webhooks":{"imported":{"post":{}}}}}`,
 }
 
 func bodyOf(t testing.TB, op operation) any {

@@ -251,6 +251,18 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 			}
 			return v.DeleteEventType(ctx, name, true)
 		}),
+		"ImportEventTypes": tenantOnly(nothing, func(ctx context.Context, v store.View) error {
+			modified, err := v.ImportEventTypes(ctx, store.Import{EventTypes: []webhook.EventType{{Name: name, Description: "mine"}}, ReplaceAll: true})
+			if err != nil {
+				return err
+			}
+			for _, e := range modified {
+				if e.Name != name && e.Name != mine.eventType.Name {
+					return errSeen
+				}
+			}
+			return v.DeleteEventType(ctx, name, true)
+		}),
 		"PatchEventType": tenantOnly(nf, func(ctx context.Context, v store.View) error {
 			_, err := v.PatchEventType(ctx, name, func(e *webhook.EventType) error { e.Description = "stolen"; return nil })
 			return err
