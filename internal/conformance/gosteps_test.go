@@ -96,7 +96,14 @@ func (s scenario) eventTypes() {
 	s.ok(types.Delete(s.Context(), "invoice.void", &svix.EventTypeDeleteOptions{Expunge: new(true)}))
 	_, err = types.Get(s.Context(), "invoice.void")
 	s.refused(err, http.StatusNotFound)
+	imported := must(types.ImportOpenapi(s.Context(), models.EventTypeImportOpenApiIn{SpecRaw: new(openapi)}, nil))(s)
+	s.want("imported", slices.Equal(imported.Data.Modified, []string{"imported.type"}), imported)
+	s.ok(types.Delete(s.Context(), "imported.type", &svix.EventTypeDeleteOptions{Expunge: new(true)}))
 }
+
+// openapi describes one webhook.
+const openapi = `{"openapi":"3.1.0","info":{"title":"t","version":"1"},"webhooks":{"imported.type":{"post":{
+	"description":"d","requestBody":{"content":{"application/json":{"schema":{"type":"object"}}}}}}}}`
 
 func (s scenario) endpoints() {
 	endpoints := s.client.Endpoint

@@ -4,6 +4,11 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 
+// openapi describes one webhook.
+const openapi = JSON.stringify({
+  openapi: "3.1.0", info: { title: "t", version: "1" },
+  webhooks: { "imported.type": { post: { description: "d", requestBody: { content: { "application/json": { schema: { type: "object" } } } } } } },
+});
 const { url, token, operations } = JSON.parse(process.env.POSTHASTE_CONFORMANCE);
 
 export async function run(svix, names) {
@@ -183,6 +188,9 @@ const steps = [
     assert.equal((await client.eventType.create({ name: "invoice.void", description: "back" })).archived, false);
     await client.eventType.delete("invoice.void", { expunge: true });
     assert.equal((await refused(() => client.eventType.get("invoice.void"), 404)).code, "not_found");
+    const imported = await client.eventType.importOpenapi({ specRaw: openapi });
+    assert.deepEqual(imported.data.modified, ["imported.type"]);
+    await client.eventType.delete("imported.type", { expunge: true });
   }],
 
   ["endpoints", "", async ({ client, names, receiver, refused }) => {
