@@ -54,7 +54,7 @@ func (who call) maySetSecret() bool {
 }
 
 // afterCommit runs do once what the handler wrote is committed, and not at all if it never is.
-func (c call) afterCommit(do func()) { *c.committed = append(*c.committed, do) }
+func (who call) afterCommit(do func()) { *who.committed = append(*who.committed, do) }
 
 // none is the output of an operation that answers without a body.
 type none struct{}
