@@ -159,7 +159,7 @@ func (w *Worker) settle(j store.Job, lease time.Time) {
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := result{Recorded: store.Recorded{Delivery: j.Delivery}}
+	r := store.Recorded{Delivery: j.Delivery}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true

@@ -21,12 +21,9 @@ const (
 	recordGrace = 10 * time.Second
 )
 
-// result is what becomes of a delivery; it holds a slot until it is recorded.
-type result struct{ store.Recorded }
-
-// finish sends a result on to be recorded. There is room for one per slot, so it is never refused
-// while Run runs.
-func (w *Worker) finish(r result) {
+// finish sends a result on to be recorded; until it is, it holds its slot. There is room for one per
+// slot, so it is never refused while Run runs.
+func (w *Worker) finish(r store.Recorded) {
 	if err := w.results.Add(r, resultBytes+len(r.Attempt.Response)); err != nil {
 		w.o.Logger.Error("result dropped; the delivery is repeated when its lease ends", "message", r.Attempt.MessageID.String(), "error", err)
 		w.slots.Release(1)
@@ -35,18 +32,14 @@ func (w *Worker) finish(r result) {
 
 // record writes a batch of results, however long Postgres is away: until then their slots stay taken,
 // and the process takes on nothing it could not record.
-func (w *Worker) record(batch []result) {
+func (w *Worker) record(batch []store.Recorded) {
 	defer w.slots.Release(int64(len(batch)))
-	recorded := make([]store.Recorded, len(batch))
-	for i, r := range batch {
-		recorded[i] = r.Recorded
-	}
 	failpoint.Hit(failpoint.WorkerBeforeResultCommit)
 	start := time.Now()
 	var stopping time.Time
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
-		err := w.o.Store.Record(ctx, recorded)
+		err := w.o.Store.Record(ctx, batch)
 		cancel()
 		if err == nil {
 			break

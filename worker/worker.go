@@ -46,7 +46,7 @@ type Worker struct {
 	o       Options
 	slots   *semaphore.Weighted // one per request under way, freed when its result is recorded
 	sends   sync.WaitGroup
-	results *groupcommit.Group[result]
+	results *groupcommit.Group[store.Recorded]
 	stop    context.Context // ends when Run is told to stop
 }
 
