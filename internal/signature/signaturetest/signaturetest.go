@@ -17,7 +17,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-	"golang.org/x/sys/unix"
+
+	"github.com/posthaste/posthaste/internal/npmtest"
 )
 
 // Captured is one request as a receiver saw it. Secret is what the receiver was given (whsec_…).
@@ -111,58 +112,13 @@ func VerifyWithNode(t testing.TB, requests []Captured) []error {
 // installed is the folder of verify.mjs with its dependencies in place.
 func installed(t testing.TB) string {
 	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the npm package standardwebhooks cannot be tried: no %s on this machine", tool)
-		}
-	}
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(root, "internal", "signature", "testdata", "node")
-	// Test processes of several packages may come here at once, and npm ci begins by removing what is
-	// there. The lock lies on the folder itself and ends with the process that holds it.
-	lock, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lock.Close() }()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatalf("lock %s: %v", dir, err)
-	}
-	if current(dir) {
-		return dir
-	}
-	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
+	npmtest.Install(t, dir)
 	return dir
-}
-
-// current reports whether npm has finished installing what the lock file asks for. npm writes its
-// hidden copy of the lock file last.
-func current(dir string) bool {
-	type lockFile struct {
-		Packages map[string]struct {
-			Integrity string `json:"integrity"`
-		} `json:"packages"`
-	}
-	var want, have lockFile
-	for file, into := range map[string]*lockFile{"package-lock.json": &want, "node_modules/.package-lock.json": &have} {
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil || json.Unmarshal(text, into) != nil {
-			return false
-		}
-	}
-	for name, p := range want.Packages {
-		if name != "" && have.Packages[name].Integrity != p.Integrity {
-			return false
-		}
-	}
-	return true
 }
 
 func moduleRoot() (string, error) {
