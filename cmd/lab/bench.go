@@ -22,7 +22,7 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	idle := flags.Duration("idle", 20*time.Second, "how long to watch the idle platform")
 	only := flags.String("only", "", "run only the scenarios whose names contain one of these, separated by commas")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
-	profile := flags.String("profile", "", `"cpu" fetches processor profiles during "closed 64"`)
+	profile := flags.String("profile", "", `"cpu" fetches processor profiles during every scenario that posts`)
 	dir := flags.String("dir", "", "keep data and logs in this new directory; default: a temporary one, removed if all went well")
 	if err := parse(flags, args); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,8 @@ func (s *session) measure(ctx context.Context, scenario Scenario) (Outcome, erro
 		return Outcome{}, err
 	}
 	stopProfile := func() {}
-	if s.Profile && scenario.Name == "closed 64" {
-		stopProfile = s.profile(scenario.Duration * 3 / 4)
+	if s.Profile {
+		stopProfile = s.profile(scenario)
 	}
 	posts, loadCPU, err := s.load(ctx, scenario)
 	stopProfile()
@@ -216,7 +217,8 @@ func (s *session) state() (state sinkState, err error) {
 
 // profile fetches processor profiles of both roles while a scenario runs; a binary that does not offer
 // them is left alone.
-func (s *session) profile(duration time.Duration) (wait func()) {
+func (s *session) profile(scenario Scenario) (wait func()) {
+	duration := scenario.Duration * 3 / 4
 	var fetching sync.WaitGroup
 	for _, keeper := range []*rig.Keeper{s.api, s.worker} {
 		fetching.Go(func() {
@@ -228,7 +230,7 @@ func (s *session) profile(duration time.Duration) (wait func()) {
 				s.say("  no profile of %s: it offers none", keeper.Name)
 				return
 			}
-			file := filepath.Join(s.Dir, keeper.Name+".pprof")
+			file := filepath.Join(s.Dir, strings.Map(fileRune, keeper.Name+"-"+scenario.Name)+".pprof")
 			if err := os.WriteFile(file, answer.Body, 0o644); err != nil {
 				s.say("  no profile of %s: %v", keeper.Name, err)
 				return
@@ -237,4 +239,15 @@ func (s *session) profile(duration time.Duration) (wait func()) {
 		})
 	}
 	return fetching.Wait
+}
+
+// fileRune keeps the names of scenarios usable as names of files.
+func fileRune(r rune) rune {
+	if r == ' ' || r == '/' {
+		return '-'
+	}
+	if r == ',' {
+		return -1
+	}
+	return r
 }

@@ -26,7 +26,7 @@ type Options struct {
 	Scenarios []Scenario
 	Bare      time.Duration // of one bare loop
 	Warmup    time.Duration
-	Profile   bool      // fetch processor profiles during the scenario "closed 64"
+	Profile   bool      // fetch processor profiles while posting
 	Progress  io.Writer // one line per step
 }
 
