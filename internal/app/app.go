@@ -191,7 +191,11 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 
 func (a *App) buildWorker(policy egress.Policy) {
 	c := a.o.Config
-	a.egress = egress.New(egress.Options{Policy: policy, Timeout: c.AttemptTimeout})
+	a.egress = egress.New(egress.Options{
+		Policy: policy, Timeout: c.AttemptTimeout,
+		// As many as may be under way: with fewer, a busy host's connections are closed only to be opened again.
+		MaxIdleConnsPerHost: c.WorkerConcurrency,
+	})
 	a.worker = worker.New(worker.Options{
 		Store: a.store, Queue: a.queue, Dispatcher: a.dispatcher, Egress: a.egress, Policy: webhook.Policy{Schedule: c.RetrySchedule},
 		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
