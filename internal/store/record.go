@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,6 +21,9 @@ type Recorded struct {
 
 // maxRecordTries bounds how often a batch is written again after Postgres rolled it back.
 const maxRecordTries = 5
+
+// detailSize is what the detail of an ordinary attempt takes, in bytes.
+const detailSize = 1024
 
 // recordSQL writes a batch of attempts and ends the deliveries that are over. A success ends its
 // delivery even if it has been handed out anew meanwhile; a success of a manual send ends the
@@ -105,16 +107,12 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 	)
 	for i, r := range batch {
 		a := &r.Attempt
-		detail, err := json.Marshal(a.Detail)
-		if err != nil {
-			return fmt.Errorf("encode attempt: %w", err)
-		}
 		deliveries[i] = r.Delivery
 		apps[i], ids[i], numbers[i] = a.ApplicationID, a.ID, a.Number
 		sent[i], final[i] = a.Sent, r.Outcome.Final
 		statuses[i], https[i], classes[i] = int16(a.Status), a.HTTPStatus, string(a.Class)
 		durations[i], urls[i] = int32(min(a.Duration.Milliseconds(), 1<<31-1)), a.URL
-		responses[i], details[i] = a.Response, detail
+		responses[i], details[i] = a.Response, a.Detail.AppendJSON(make([]byte, 0, detailSize))
 		if !r.Outcome.Final {
 			retries = append(retries, r.Delivery)
 			waits = append(waits, r.Outcome.Wait.Seconds())
