@@ -37,7 +37,7 @@ func TestTasksHoldEveryDeliveryOnceInOrderAndEvenly(t *testing.T) {
 }
 
 func TestWhatKeepsGettingLostGoesAlone(t *testing.T) {
-	fed := make([]store.Fed, 40)
+	fed := make([]store.Fed, queue.MaxTaskDeliveries+8)
 	for i := range fed {
 		fed[i].Attempt = int16(i)
 		if i%10 == 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 // MaxTaskDeliveries is the most deliveries one task can carry.
-const MaxTaskDeliveries = 32
+const MaxTaskDeliveries = 64
 
 // payloadVersion leads every payload, so that a later layout is recognised and never misread.
 const payloadVersion = 1
