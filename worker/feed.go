@@ -14,6 +14,11 @@ import (
 const (
 	// feedEvery is how often the feeder looks while nothing is due: how late a retry may be.
 	feedEvery = 200 * time.Millisecond
+	// idleEvery is how often it looks when this worker has had no task for activeFor; a task ends the
+	// wait.
+	idleEvery = time.Second
+	// activeFor is longer than the first wait of the default retry schedule.
+	activeFor = 6 * time.Second
 	// fullEvery is how often it looks for room while the window is full.
 	fullEvery = 15 * time.Millisecond
 	// feedLimit is how many deliveries one statement releases at most, and wakeLimit of how many
@@ -37,7 +42,7 @@ func (w *Worker) feed(ctx context.Context) error {
 	return w.o.Store.Lead(ctx, feederLock, func(ctx context.Context) error {
 		w.o.Metrics.FeederLeader.Set(1)
 		defer w.o.Metrics.FeederLeader.Set(0)
-		f := &feeder{w: w}
+		f := &feeder{w: w, active: time.Now()}
 		for ctx.Err() == nil {
 			wait, err := f.runOnce(ctx)
 			if err != nil {
@@ -47,10 +52,39 @@ func (w *Worker) feed(ctx context.Context) error {
 				w.o.Logger.Warn("feeder could not look; trying again", "error", err)
 				wait = sentinelEvery
 			}
-			pause(ctx, wait)
+			f.rest(ctx, wait)
 		}
 		return nil
 	})
+}
+
+// stir tells the feeder that this worker has something to do.
+func (w *Worker) stir() {
+	select {
+	case w.stirred <- struct{}{}:
+	default: // it has been told
+	}
+}
+
+// rest waits until it is time to look again.
+func (f *feeder) rest(ctx context.Context, wait time.Duration) {
+	select {
+	case <-f.w.stirred:
+		f.active = time.Now()
+	default:
+	}
+	if wait != feedEvery || time.Since(f.active) < activeFor {
+		pause(ctx, wait)
+		return
+	}
+	timer := time.NewTimer(idleEvery)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-f.w.stirred:
+		f.active = time.Now()
+	}
 }
 
 // feeder releases what may go, reading Postgres alone: retries whose time has come, deliveries whose
@@ -61,6 +95,7 @@ type feeder struct {
 	asked    time.Time
 	swept    time.Time
 	scan     store.Scan // how far back to look; all the way after every sweep
+	active   time.Time  // when this worker was last known to have a task
 }
 
 // runOnce looks once and returns when to look again.

@@ -48,6 +48,7 @@ type Worker struct {
 	sends   sync.WaitGroup
 	results *groupcommit.Group[store.Recorded]
 	stop    context.Context // ends when Run is told to stop
+	stirred chan struct{}   // a task has come since the feeder last looked
 }
 
 // lease is how long a delivery belongs to whom it was handed.
@@ -58,7 +59,7 @@ func New(o Options) *Worker {
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency
 	}
-	return &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency))}
+	return &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency)), stirred: make(chan struct{}, 1)}
 }
 
 // Run delivers until ctx ends. Then it takes no more tasks, lets every request that is under way end
