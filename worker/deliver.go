@@ -28,6 +28,7 @@ const (
 // what the queue waits for. It blocks while the process has its hands full, and while the database
 // cannot be read, since a task that is given up waits for the end of its lease.
 func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) error {
+	w.stir()
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.stop, cancel)()
@@ -79,6 +80,10 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	if err != nil {
 		return err
 	}
+	ring := make(keyring)
+	for _, j := range jobs {
+		ring.add(j.Secrets)
+	}
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
 		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
@@ -99,7 +104,7 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		w.o.Metrics.ExecutorInFlight.Inc()
 		w.sends.Go(func() {
 			defer w.o.Metrics.ExecutorInFlight.Dec()
-			w.settle(j, lease)
+			w.settle(j, ring, lease)
 		})
 	}
 	return nil
@@ -153,7 +158,7 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 }
 
 // settle brings one delivery a step further and sends its result on to be recorded.
-func (w *Worker) settle(j store.Job, lease time.Time) {
+func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
@@ -173,7 +178,7 @@ func (w *Worker) settle(j store.Job, lease time.Time) {
 		}
 		r.Outcome = webhook.Outcome{Final: true}
 	} else {
-		r.Outcome = w.attempt(&a, j, lease)
+		r.Outcome = w.attempt(&a, j, ring, lease)
 	}
 	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
 	r.Attempt = a
@@ -202,7 +207,7 @@ func ended(j store.Job) webhook.ErrorClass {
 
 // attempt sends once and decides what follows. Whatever goes wrong inside it is this delivery's
 // failure, never the process's.
-func (w *Worker) attempt(a *webhook.Attempt, j store.Job, lease time.Time) (next webhook.Outcome) {
+func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease time.Time) (next webhook.Outcome) {
 	var retryAfter time.Duration
 	defer func() {
 		if p := recover(); p != nil {
@@ -221,7 +226,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, lease time.Time) (next
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
 	failpoint.Hit(failpoint.WorkerBeforeSend)
-	request, signedWith, class, err := render(j, start)
+	request, signedWith, class, err := render(j, ring, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
 		return next

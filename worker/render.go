@@ -26,15 +26,31 @@ const (
 // masked stands for the value of a header that its endpoint's owner set: any of them may be a secret.
 const masked = "***"
 
+// keyring holds the parsed signing keys of the jobs of one task, so that each is parsed once and not for
+// every delivery. A key that cannot be used is missing.
+type keyring map[webhook.SecretID]signature.Key
+
+func (ring keyring) add(secrets []store.EndpointKey) {
+	for _, s := range secrets {
+		if _, ok := ring[s.ID]; ok {
+			continue
+		}
+		if key, err := signature.Parse(s.Secret.Reveal()); err == nil {
+			ring[s.ID] = key
+		}
+	}
+}
+
 // render makes the request of an attempt that starts now, and says which keys signed it.
-func render(j store.Job, now time.Time) (r egress.Request, signedWith []webhook.SecretID, class webhook.ErrorClass, err error) {
+func render(j store.Job, ring keyring, now time.Time) (r egress.Request, signedWith []webhook.SecretID, class webhook.ErrorClass, err error) {
 	if j.Err != nil || len(j.Secrets) == 0 {
 		return r, nil, webhook.ClassSecret, errors.New("a signing secret or header of the endpoint could not be opened")
 	}
 	keys := make([]signature.Key, 0, len(j.Secrets))
+	signedWith = make([]webhook.SecretID, 0, len(j.Secrets))
 	for _, s := range j.Secrets {
-		key, err := signature.Parse(s.Secret.Reveal())
-		if err != nil {
+		key, ok := ring[s.ID]
+		if !ok {
 			return r, nil, webhook.ClassSecret, errors.New("a signing secret of the endpoint cannot be used")
 		}
 		keys = append(keys, key)
