@@ -97,7 +97,10 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 		return
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	err := s.acceptStatement(ctx, s.pool, 0, batch, round, r, out)
+	err := failpoint.Error(failpoint.StoreAccept)
+	if err == nil {
+		err = s.acceptStatement(ctx, s.pool, 0, batch, round, r, out)
+	}
 	switch {
 	case err == nil:
 		failpoint.Hit(failpoint.APIAfterCommit)
