@@ -120,7 +120,7 @@ func TestStatsAndExpunge(t *testing.T) {
 	})
 	stats := "/app/" + app + "/endpoint/" + endpoint + "/stats"
 	got := a.get(stats + "?until=" + time.Now().Add(time.Minute).UTC().Format(time.RFC3339)).want(200).fields()
-	for name, want := range map[string]float64{"success": 1, "fail": 1, "canceled": 0, "pending": 0, "sending": 0} {
+	for name, want := range map[string]float64{"success": 1, "fail": 1, "canceled": 0, "pending": 1, "sending": 0} {
 		if got[name] != want {
 			t.Errorf("%s: %v, want %v", name, got[name], want)
 		}

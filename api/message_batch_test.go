@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -22,18 +23,36 @@ func (r result) results() (out []messageBatchResult) {
 	return body.Data
 }
 
-// count asks the database.
-func (r *rig) count(query string, args ...any) (n int) {
+// sql is a connection to the database.
+func (r *rig) sql() *pgx.Conn {
 	r.t.Helper()
 	conn, err := pgx.Connect(r.t.Context(), r.db)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// count asks the database.
+func (r *rig) count(query string, args ...any) (n int) {
+	r.t.Helper()
+	conn := r.sql()
 	defer func() { _ = conn.Close(r.t.Context()) }()
 	if err := conn.QueryRow(r.t.Context(), "SELECT count(*) FROM "+query, args...).Scan(&n); err != nil {
 		r.t.Fatal(err)
 	}
 	return n
+}
+
+// exec changes the database.
+func (r *rig) exec(sql string, args ...any) {
+	r.t.Helper()
+	conn := r.sql()
+	defer func() { _ = conn.Close(r.t.Context()) }()
+	if _, err := conn.Exec(r.t.Context(), sql, args...); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func TestBatchAnswersEveryMessageAndStoresTheValidOnesTogether(t *testing.T) {

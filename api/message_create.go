@@ -96,22 +96,27 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 	}
 	ctx := c.Request.Context()
 	if who.rules.AreAny() {
-		said, err := s.rulesOf(who).check(ctx, r.Message)
-		if err != nil {
-			return m, false, nil, err
+		said, refused := s.rulesOf(who).check(ctx, r.Message)
+		if refused != nil {
+			// What was answered once stays answered, whatever the rules have become.
+			first, warnings, known, err := s.publisher.Repeated(ctx, r)
+			if err == nil && !known {
+				err = refused
+			}
+			return first, withContent, warnings, err
 		}
 		if len(said) > 0 {
-			if warnings, err = encode(said); err != nil {
+			if r.Note, err = encode(said); err != nil {
 				return m, false, nil, err
 			}
 		}
 	}
-	m, err = s.publisher.Accept(ctx, r)
+	m, warnings, err = s.publisher.Accept(ctx, r)
 	if inline != nil && errors.Is(err, webhook.ErrNotFound) {
 		if err := s.applicationInline(ctx, who, r.Application, inline); err != nil {
 			return m, false, nil, err
 		}
-		m, err = s.publisher.Accept(ctx, r)
+		m, warnings, err = s.publisher.Accept(ctx, r)
 	}
 	if errors.Is(err, webhook.ErrNotFound) {
 		err = errNoApplication

@@ -87,6 +87,56 @@ func TestSchemasAct(t *testing.T) {
 	strict.post(path, unknown).want(422)
 }
 
+// What was answered once is answered again, whatever has become of the rules and of what they look at.
+func TestARepeatIsAnsweredAsTheFirstDespiteTodaysRules(t *testing.T) {
+	t.Parallel()
+	a := setup(t).tenant()
+	path := "/app/" + a.app() + "/msg"
+	body := envelope(`{"id":"x"}`, "")
+	schema := func(typ string) {
+		a.put("/event-type/user.created", obj{"description": "d", "schemas": obj{"1": obj{"properties": obj{"id": obj{"type": typ}}}}})
+	}
+	schema("integer")
+	first := map[string]result{"plain": a.post(path, body, "Idempotency-Key", "plain").want(202)}
+	batch := a.post(path+"/batch", batchOf(body), "Idempotency-Key", "batch").want(202)
+	warned := a.rules(obj{"schemaValidation": "warn"})
+	first["warned"] = warned.post(path, body, "Idempotency-Key", "warned").want(202)
+	if !strings.Contains(string(first["warned"].body), "must be of type integer") || strings.Contains(string(first["plain"].body), "warnings") {
+		t.Fatalf("%s %s", first["warned"].body, first["plain"].body)
+	}
+	same := func(caller tenant) {
+		t.Helper()
+		for key, was := range first {
+			if got := caller.post(path, body, "Idempotency-Key", key).want(202); string(got.body) != string(was.body) {
+				t.Errorf("%s: %s, at first %s", key, got.body, was.body)
+			}
+		}
+		if got := caller.post(path+"/batch", batchOf(body), "Idempotency-Key", "batch").want(202); string(got.body) != string(batch.body) {
+			t.Errorf("%s, at first %s", got.body, batch.body)
+		}
+	}
+	same(warned)
+	schema("string")
+	same(warned) // nothing to warn of today
+	schema("array")
+	same(warned)
+	rejecting := a.rules(obj{"schemaValidation": "reject", "strictEventTypes": true})
+	same(rejecting)
+	a.delete("/event-type/user.created?expunge=true").want(204)
+	same(rejecting)
+	if got := rejecting.post(path, envelope(`{"id":"y"}`, ""), "Idempotency-Key", "plain").want(422); got.str("code") != "idempotency_key_reused" {
+		t.Errorf("another body: %s", got.body)
+	}
+	if got := rejecting.post(path, body, "Idempotency-Key", "new").want(422); locOf(got) != "body.eventType" {
+		t.Errorf("a new key: %s", got.body)
+	}
+	a.exec(`UPDATE idempotency SET created_at = now() - interval '13 hours' WHERE tenant_id = $1`, a.id.UUID())
+	rejecting.post(path, body, "Idempotency-Key", "plain").want(422)
+	if n := a.count("message WHERE tenant_id = $1", a.id.UUID()); n != 3 {
+		t.Errorf("%d messages are stored", n)
+	}
+}
+
 // A tenant's rules hold everywhere within a second, as a revocation does.
 func TestRulesHoldWithinASecond(t *testing.T) {
 	t.Parallel()

@@ -17,8 +17,8 @@ const (
 
 type endpointStatsOut struct {
 	Success  int64 `json:"success"`
-	Pending  int64 `json:"pending" doc:"Always 0: an attempt is counted when it has ended."`
-	Sending  int64 `json:"sending" doc:"Always 0, likewise."`
+	Pending  int64 `json:"pending" doc:"Deliveries that wait for their first attempt, of messages accepted in that time; of more than 20,000, a part."`
+	Sending  int64 `json:"sending" doc:"Deliveries that failed so far and will be attempted again, likewise."`
 	Fail     int64 `json:"fail"`
 	Canceled int64 `json:"canceled" doc:"Deliveries that ended because the endpoint was disabled or deleted."`
 }
@@ -55,5 +55,5 @@ func (s *server) endpointStats(ctx context.Context, who call, in struct {
 		return 0, endpointStatsOut{}, err
 	}
 	c, err := who.view.CountAttempts(ctx, in.App, in.Endpoint, since, until)
-	return http.StatusOK, endpointStatsOut{Success: c.Success, Fail: c.Fail, Canceled: c.Canceled}, err
+	return http.StatusOK, endpointStatsOut{Success: c.Success, Pending: c.Pending, Sending: c.Sending, Fail: c.Fail, Canceled: c.Canceled}, err
 }

@@ -66,7 +66,7 @@ func TestARawPayloadArrivesAsWhatItIs(t *testing.T) {
 	r := receive(t, status(http.StatusOK))
 	p.endpoint(r.URL)
 	const payload = "<order n=\"1\"/>\n"
-	m, err := p.pub.Accept(t.Context(), publish.Request{
+	m, _, err := p.pub.Accept(t.Context(), publish.Request{
 		Tenant: p.app.TenantID, Application: p.app.ID.String(),
 		Message: webhook.Message{EventType: "user.created", Payload: []byte(payload), ContentType: "application/xml"},
 	})

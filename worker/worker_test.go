@@ -172,7 +172,7 @@ func (p *platform) endpoint(url string, change ...func(*webhook.Endpoint)) webho
 
 func (p *platform) publish(payload string) webhook.Message {
 	p.t.Helper()
-	m, err := p.pub.Accept(p.t.Context(), publish.Request{
+	m, _, err := p.pub.Accept(p.t.Context(), publish.Request{
 		Tenant: p.app.TenantID, Application: p.app.ID.String(),
 		Message: webhook.Message{EventType: "user.created", Payload: []byte(payload)},
 	})

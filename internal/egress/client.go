@@ -114,14 +114,6 @@ func (c *Client) CloseIdle() {
 	}
 }
 
-// Forget closes the kept connections to a URL's host (and to those that share its pool), to be called
-// when the endpoint is changed or deleted.
-func (c *Client) Forget(url string) {
-	if t, err := c.policy.parse(url); err == nil {
-		c.lane(t.url.Host).renew(time.Now(), c.fresh)
-	}
-}
-
 func (c *Client) lane(host string) *lane {
 	return &c.lanes[maphash.String(c.seed, host)%lanes]
 }

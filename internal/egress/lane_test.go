@@ -65,14 +65,6 @@ func TestKeptConnectionsAreDropped(t *testing.T) {
 	if reused() || !reused() {
 		t.Error("CloseIdle left a connection")
 	}
-	c.Forget(s.URL + "/other")
-	if reused() || !reused() {
-		t.Error("Forget left a connection")
-	}
-	c.Forget("not a URL")
-	if !reused() {
-		t.Error("Forget dropped another host's connection")
-	}
 	l := c.lane(s.Addr.String())
 	l.at(l.born.Add(maxTransportAge), c.fresh)
 	if !reused() {
@@ -143,7 +135,7 @@ func TestConcurrentSends(t *testing.T) {
 					t.Errorf("%s (%s)", res.Class, res.Error)
 				}
 				if i%10 == 9 {
-					c.Forget(url)
+					c.CloseIdle()
 				}
 			}
 		})

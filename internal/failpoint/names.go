@@ -15,7 +15,7 @@ const (
 	WorkerBeforeResultCommit Point = "worker.before_result_commit" // results are written, not yet committed
 	WorkerAfterResultCommit  Point = "worker.after_result_commit"  // results are durable
 	FeederMidBatch           Point = "feeder.mid_batch"            // deliveries are released, not yet queued
-	MigrateMid               Point = "migrate.mid"                 // between two migrations
+	MigrateMid               Point = "migrate.mid"                 // the tables are migrated, partitions not yet made
 	StoreAccept              Point = "store.accept"                // the store is asked to accept a batch
 	StoreRecord              Point = "store.record"                // the store is asked to record results
 )

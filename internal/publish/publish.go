@@ -50,6 +50,7 @@ type Request struct {
 	Message     webhook.Message // EventType, EventID, Channels, Tags and Payload
 	Retention   time.Duration   // of the payload; 0 = webhook.DefaultRetentionDays
 	Key         *store.Idempotency
+	Note        []byte // what the answer says besides the message
 }
 
 type pending struct {
@@ -73,26 +74,50 @@ func (p *Publisher) Close() { p.group.Close() }
 // Accept returns once the message, its payload and one row per matching delivery are committed, or
 // were not written at all: webhook.ErrNotFound for the application, KindConflict for a taken event id,
 // KindInvalid for a reused idempotency key, KindUnavailable if nobody can say. A repeated publish
-// returns the first one's message.
-func (p *Publisher) Accept(ctx context.Context, r Request) (webhook.Message, error) {
-	m := r.message()
-	e := &pending{
-		accept: store.Accept{Message: m, Application: r.Application, Idempotency: r.Key},
-		done:   make(chan struct{}),
-	}
-	if err := p.group.Add(e, rowBytes+len(m.Payload)); err != nil {
-		return webhook.Message{}, webhook.Unavailable(err, "Too many messages are waiting to be stored; try again")
+// returns the first one's message and note.
+func (p *Publisher) Accept(ctx context.Context, r Request) (m webhook.Message, note []byte, err error) {
+	e := &pending{accept: r.accept(), done: make(chan struct{})}
+	if err := p.group.Add(e, rowBytes+len(r.Message.Payload)+len(r.Note)); err != nil {
+		return webhook.Message{}, nil, webhook.Unavailable(err, "Too many messages are waiting to be stored; try again")
 	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():
 		// The message is written all the same; whoever asked is gone or will ask again with its key.
-		return webhook.Message{}, webhook.Unavailable(context.Cause(ctx), "The message may or may not have been stored; try again")
+		return webhook.Message{}, nil, webhook.Unavailable(context.Cause(ctx), "The message may or may not have been stored; try again")
 	}
-	if e.result.Err != nil {
-		return webhook.Message{}, e.result.Err
+	return answer(e.result, r.Note)
+}
+
+// Repeated returns what Accept would return of a publish that repeats an earlier one; known is false if
+// this one does not. It is for a publish that would be refused today: what was answered stays answered.
+func (p *Publisher) Repeated(ctx context.Context, r Request) (m webhook.Message, note []byte, known bool, err error) {
+	first, known, err := p.o.Store.Repeated(ctx, r.accept())
+	if err != nil || !known {
+		return webhook.Message{}, nil, false, err
 	}
-	return e.result.Message, nil
+	m, note, err = answer(first, nil)
+	return m, note, true, err
+}
+
+// answer is what the caller is told; note is its own.
+func answer(a store.Accepted, note []byte) (webhook.Message, []byte, error) {
+	switch {
+	case a.Err != nil:
+		return webhook.Message{}, nil, a.Err
+	case a.Replayed:
+		note = a.Note
+	}
+	return a.Message, note, nil
+}
+
+func (r Request) accept() store.Accept {
+	if r.Key != nil {
+		key := *r.Key
+		key.Note = r.Note
+		r.Key = &key
+	}
+	return store.Accept{Message: r.message(), Application: r.Application, Idempotency: r.Key}
 }
 
 // message is the one that is stored: named now, and with the time when its payload goes.

@@ -70,7 +70,7 @@ func (r *rig) count(from string) (n int) {
 
 func TestWhatIsAcceptedIsStoredWithWhatItOwesAndHandedOut(t *testing.T) {
 	r := newRig(t, storetest.Redis(t))
-	m, err := r.pub.Accept(t.Context(), r.request(`{"x":1}`))
+	m, _, err := r.pub.Accept(t.Context(), r.request(`{"x":1}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestConcurrentMessagesShareTransactionsAndKeepTheirAnswers(t *testing.T) {
 			if i%10 == 0 {
 				request.Application = webhook.NewApplicationID().String()
 			}
-			m, err := r.pub.Accept(t.Context(), request)
+			m, _, err := r.pub.Accept(t.Context(), request)
 			if i%10 == 0 {
 				if webhook.KindOf(err) != webhook.KindNotFound || err == nil {
 					t.Errorf("message %d to nobody: %v", i, err)
@@ -122,7 +122,7 @@ func TestConcurrentMessagesShareTransactionsAndKeepTheirAnswers(t *testing.T) {
 func TestWithoutRedisMessagesAreAcceptedAndParked(t *testing.T) {
 	r := newRig(t, "redis://127.0.0.1:1/0")
 	for range 5 {
-		if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); err != nil {
+		if _, _, err := r.pub.Accept(t.Context(), r.request(`{}`)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,15 +140,15 @@ func TestAnswersSayWhenNobodyKnows(t *testing.T) {
 	r := newRig(t, storetest.Redis(t))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.pub.Accept(gone, r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
+	if _, _, err := r.pub.Accept(gone, r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
 		t.Errorf("a caller that left: %v", err)
 	}
 	r.store.Close()
-	if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
+	if _, _, err := r.pub.Accept(t.Context(), r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
 		t.Errorf("without a database: %v", err)
 	}
 	r.pub.Close()
-	if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
+	if _, _, err := r.pub.Accept(t.Context(), r.request(`{}`)); webhook.KindOf(err) != webhook.KindUnavailable {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -204,7 +204,7 @@ func TestBatchesWaitForOneAnotherAndNobodyForThem(t *testing.T) {
 		}
 		leave = append(leave, l)
 	}
-	if _, err := r.pub.Accept(t.Context(), r.request(`{}`)); err != nil {
+	if _, _, err := r.pub.Accept(t.Context(), r.request(`{}`)); err != nil {
 		t.Fatalf("a single message behind batches: %v", err)
 	}
 	waiting, stop := context.WithCancel(t.Context())

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,13 +25,15 @@ type Accept struct {
 type Idempotency struct {
 	Key       [32]byte // hash of principal, route and the caller's key
 	BodyHash  [32]byte
-	CheckBody bool // refuse the key with another body, instead of answering as the first time
+	CheckBody bool   // refuse the key with another body, instead of answering as the first time
+	Note      []byte // what the answer says besides the message; a repeat is told it again
 }
 
 // Accepted is what became of an Accept.
 type Accepted struct {
 	Message    webhook.Message // as stored; the first one's, if Replayed
 	Replayed   bool            // an earlier publish with the same key had been accepted
+	Note       []byte          // the first one's, if Replayed
 	Deliveries []webhook.Delivery
 	Err        error // refused: nothing of it was written
 }
@@ -96,7 +97,10 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 		return
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
-	err := acceptStatement(ctx, s.pool, 0, batch, round, r, out)
+	err := failpoint.Error(failpoint.StoreAccept)
+	if err == nil {
+		err = s.acceptStatement(ctx, s.pool, 0, batch, round, r, out)
+	}
 	switch {
 	case err == nil:
 		failpoint.Hit(failpoint.APIAfterCommit)
@@ -140,28 +144,28 @@ const (
 	acceptSQL = acceptOwed + acceptTold
 	// acceptLimitedSQL stops short of writing more deliveries than it is told to.
 	acceptLimitedSQL = acceptOwed + `
-	LIMIT $16` + acceptTold
+	LIMIT $17` + acceptTold
 
 	acceptOwed = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM (
 		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
-			u.payload, u.content_type, u.expires_at, u.key, u.body_hash,
+			u.payload, u.content_type, u.expires_at, u.key, u.body_hash, u.note,
 			COALESCE(
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
 			) AS app_id
 		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[])
-			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type)
+			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[], $16::bytea[])
+			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type, note)
 	) f
 	WHERE app_id IS NOT NULL
 	AND (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
 	AND (event_id IS NULL OR NOT EXISTS (
 		SELECT FROM event_id e WHERE e.tenant_id = f.tenant_id AND e.app_id = f.app_id AND e.event_id = f.event_id))
 ), k AS (
-	INSERT INTO idempotency (tenant_id, key, body_hash, message_id, app_id)
-	SELECT tenant_id, key, body_hash, id, app_id FROM t WHERE key IS NOT NULL ORDER BY tenant_id, key
+	INSERT INTO idempotency (tenant_id, key, body_hash, message_id, app_id, response)
+	SELECT tenant_id, key, body_hash, id, app_id, note FROM t WHERE key IS NOT NULL ORDER BY tenant_id, key
 ), ev AS (
 	INSERT INTO event_id (tenant_id, app_id, event_id, message_id)
 	SELECT tenant_id, app_id, event_id, id FROM t WHERE event_id IS NOT NULL ORDER BY tenant_id, app_id, event_id
@@ -188,7 +192,7 @@ SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
 )
 
 // acceptStatement writes a round; limit is how many deliveries it may write, 0 = any number.
-func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, round []int, r Release, out []Accepted) error {
+func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, round []int, r Release, out []Accepted) error {
 	n := len(round)
 	tenants, ids := make([][16]byte, n), make([][16]byte, n)
 	apps, appUIDs := make([]*[16]byte, n), make([]*string, n)
@@ -196,7 +200,7 @@ func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, 
 	channels, tags := make([]*string, n), make([]*string, n)
 	payloads, expiries := make([][]byte, n), make([]time.Time, n)
 	contentTypes := make([]*string, n)
-	keys, bodies := make([][]byte, n), make([][]byte, n)
+	keys, bodies, notes := make([][]byte, n), make([][]byte, n), make([][]byte, n)
 	at := make(map[webhook.MessageID]int, n)
 	for j, i := range round {
 		a := &batch[i]
@@ -208,11 +212,15 @@ func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, 
 		channels[j], tags[j] = arrayLiteral(m.Channels), arrayLiteral(m.Tags)
 		payloads[j], contentTypes[j], expiries[j] = m.Payload, optional(m.ContentType), m.ExpiresAt
 		if a.Idempotency != nil {
+			var err error
+			if notes[j], err = s.sealNote(a); err != nil {
+				return err
+			}
 			keys[j], bodies[j] = a.Idempotency.Key[:], a.Idempotency.BodyHash[:]
 		}
 	}
 	sql, args := acceptSQL, []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
-		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes}
+		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes, notes}
 	if limit > 0 {
 		sql, args = acceptLimitedSQL, append(args, limit)
 	}
@@ -261,7 +269,7 @@ func acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, 
 
 // lostSQL says for each publish that wrote nothing what it lost to.
 const lostSQL = `
-SELECT u.ord - 1, f.app_id, k.message_id, k.app_id, k.body_hash, k.created_at < now() - make_interval(secs => $7),
+SELECT u.ord - 1, f.app_id, k.message_id, k.app_id, k.body_hash, k.response, k.created_at < now() - make_interval(secs => $7),
 	EXISTS (SELECT FROM event_id e WHERE e.tenant_id = u.tenant_id AND e.app_id = f.app_id AND e.event_id = u.event_id)
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[]) WITH ORDINALITY
 	AS u(tenant_id, app_id, app_uid, key, event_id, ord)
@@ -301,12 +309,10 @@ func (s *Store) resolveLost(ctx context.Context, q querier, batch []Accept, lost
 		return nil
 	}
 	type finding struct {
-		Ord             int64
-		App             *[16]byte
-		Message, KeyApp *[16]byte
-		BodyHash        []byte
-		Expired         *bool
-		EventTaken      bool
+		Ord int64
+		App *[16]byte
+		firstPublish
+		EventTaken bool
 	}
 	findings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[finding])
 	if err != nil {
@@ -323,12 +329,8 @@ func (s *Store) resolveLost(ctx context.Context, q querier, batch []Accept, lost
 				continue
 			}
 			again = append(again, i)
-		case f.BodyHash != nil && a.Idempotency.CheckBody && !bytes.Equal(f.BodyHash, a.Idempotency.BodyHash[:]):
-			out[i] = Accepted{Err: errKeyReused}
-		case f.BodyHash != nil && (f.Message == nil || f.KeyApp == nil):
-			out[i] = Accepted{Err: errKeyReused}
 		case f.BodyHash != nil:
-			out[i] = s.replay(ctx, a.Message.TenantID, *f.KeyApp, *f.Message)
+			out[i] = s.replay(ctx, a, f.firstPublish)
 		case f.App == nil:
 			out[i] = Accepted{Err: webhook.ErrNotFound}
 		case f.EventTaken:
@@ -353,25 +355,6 @@ func (s *Store) forgetKey(ctx context.Context, tenant webhook.TenantID, key [32]
 		AND created_at < now() - make_interval(secs => $3)`,
 		tenant.UUID(), key[:], webhook.IdempotencyRetention.Seconds())
 	return err
-}
-
-// replay answers a repeated publish with the message of the first.
-func (s *Store) replay(ctx context.Context, tenant webhook.TenantID, app webhook.ApplicationID, id webhook.MessageID) Accepted {
-	m := webhook.Message{TenantID: tenant, ApplicationID: app, ID: id}
-	var eventID, contentType *string
-	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, content_type, expires_at FROM message
-		WHERE tenant_id = $1 AND app_id = $2 AND id = $3`, tenant.UUID(), app.UUID(), id.UUID()).
-		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &contentType, &m.ExpiresAt)
-	if err != nil {
-		return Accepted{Err: webhook.Unavailable(err, "The first response could not be read; try again")}
-	}
-	if eventID != nil {
-		m.EventID = *eventID
-	}
-	if contentType != nil {
-		m.ContentType = *contentType
-	}
-	return Accepted{Message: m, Replayed: true}
 }
 
 // isBadRow reports that Postgres refused a value or a constraint: the fault of one row, so the others

@@ -150,7 +150,7 @@ func (s *Store) writeTogether(ctx context.Context, tx pgx.Tx, t Together) ([]Acc
 		return out, nil
 	}
 	// One more than is allowed, and no more, is written of a call that owes too much: it is undone.
-	if err := acceptStatement(ctx, tx, webhook.MaxBatchDeliveries+1, batch, round, t.Release, out); err != nil {
+	if err := s.acceptStatement(ctx, tx, webhook.MaxBatchDeliveries+1, batch, round, t.Release, out); err != nil {
 		return nil, err
 	}
 	owed := 0

@@ -16,6 +16,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
+	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/migrations"
 )
 
@@ -46,6 +47,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (err error) {
 		if err != nil {
 			return fmt.Errorf("migrate database: %w", err)
 		}
+		failpoint.Hit(failpoint.MigrateMid)
 		conn, err := db.Conn(ctx)
 		if err != nil {
 			return fmt.Errorf("migrate database: %w", err)

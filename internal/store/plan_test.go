@@ -31,6 +31,9 @@ func literal(t *testing.T, value any) string {
 			t.Fatal(err)
 		}
 	}
+	if raw, ok := value.([]byte); ok {
+		return fmt.Sprintf(`'\x%x'`, raw)
+	}
 	return "'" + strings.ReplaceAll(fmt.Sprint(value), "'", "''") + "'"
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -92,6 +93,9 @@ func (s *Store) Record(ctx context.Context, batch []Recorded) error {
 }
 
 func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
+	if err := failpoint.Error(failpoint.StoreRecord); err != nil {
+		return err
+	}
 	n := len(batch)
 	deliveries := make([]webhook.Delivery, n)
 	var (

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -111,11 +112,14 @@ func (w world) putAttempt(t *testing.T, a webhook.Attempt) webhook.Attempt {
 	if a.ID.IsZero() {
 		a.ID = webhook.NewAttemptID()
 	}
+	if a.Detail.RemoteIP == "" {
+		a.Detail.RemoteIP = "192.0.2.1"
+	}
 	w.exec(t, `INSERT INTO attempt (tenant_id, app_id, message_id, endpoint_id, id, trigger, number, sent, final, status,
 		http_status, error_class, duration_ms, url, response, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '{"remoteIp":"192.0.2.1"}')`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		a.TenantID.UUID(), a.ApplicationID.UUID(), a.MessageID.UUID(), a.EndpointID.UUID(), a.ID.UUID(), int16(a.Trigger), a.Number,
-		a.Sent, a.Final, int16(a.Status), a.HTTPStatus, string(a.Class), a.Duration.Milliseconds(), a.URL, a.Response)
+		a.Sent, a.Final, int16(a.Status), a.HTTPStatus, string(a.Class), a.Duration.Milliseconds(), a.URL, a.Response, must[[]byte](t)(json.Marshal(a.Detail)))
 	return a
 }
 

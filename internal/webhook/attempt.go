@@ -40,6 +40,13 @@ type AttemptDetail struct {
 	ContentType       string     `json:"contentType,omitempty"`
 }
 
+// WithoutContent is the detail without what the receiver wrote: the headers of its answer, and those
+// parts of them that are kept by themselves.
+func (d AttemptDetail) WithoutContent() AttemptDetail {
+	d.ResponseHeaders, d.RetryAfter, d.ContentType = nil, "", ""
+	return d
+}
+
 // Header is one header line; values of secret headers are masked before they get here.
 type Header struct {
 	Name  string `json:"name"`
