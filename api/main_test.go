@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/egress"
@@ -42,19 +40,6 @@ type rig struct {
 	http  *http.Client
 	logs  *logBuffer
 	tasks *task.Tasks
-}
-
-// exec writes to the database behind the store's back.
-func (r *rig) exec(query string) {
-	r.t.Helper()
-	conn, err := pgx.Connect(r.t.Context(), r.db)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(r.t.Context()) }()
-	if _, err := conn.Exec(r.t.Context(), query); err != nil {
-		r.t.Fatal(err)
-	}
 }
 
 type logBuffer struct {
