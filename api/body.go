@@ -76,10 +76,6 @@ func answer(c *gin.Context, status int, body []byte) {
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.Writer.WriteHeader(status)
-	if c.Request.Method == http.MethodHead {
-		c.Writer.WriteHeaderNow()
-		return
-	}
 	_, _ = c.Writer.Write(body) // the caller has gone; nobody is left to tell
 }
 

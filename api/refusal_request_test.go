@@ -176,6 +176,21 @@ func nearly(id string) (wrong []string) {
 	return wrong
 }
 
+// HEAD is GET without its body, wherever there is one.
+func TestHeadIsGetWithoutABody(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.every(func(op operation, path, token string) {
+		if op.method != "GET" {
+			return
+		}
+		get, head := r.do("GET", path, token, nil).want(200), r.do("HEAD", path, token, nil).want(200)
+		if len(head.body) > 0 || head.header.Get("Content-Length") != fmt.Sprint(len(get.body)) || head.header.Get("Content-Type") != get.header.Get("Content-Type") {
+			t.Errorf("%s: %v %q, GET says %d bytes", op.doc["operationId"], head.header, head.body, len(get.body))
+		}
+	})
+}
+
 // An id that is not quite one names nothing, wherever it stands, and nothing is made in its place.
 func TestEveryWrongIDIsNotFound(t *testing.T) {
 	t.Parallel()
@@ -239,6 +254,11 @@ func TestEveryOtherMethodIsRefused(t *testing.T) {
 					t.Errorf("%s %s: allowed are %q, not %s", method, path, allowed, k)
 				}
 			}
+		}
+		head := r.do("HEAD", path, "", nil)
+		isGet := slices.ContainsFunc(templates["GET"], func(template string) bool { return meets(template, path) })
+		if want := map[bool]int{true: 401, false: 405}[isGet]; head.status != want || len(head.body) > 0 || head.header.Get("Content-Length") == "0" {
+			t.Errorf("HEAD %s: %d %s, want %d", path, head.status, head.body, want)
 		}
 		options := r.do("OPTIONS", path, "", nil)
 		if strings.HasPrefix(path, operatorPath) {
