@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 GO       ?= go
 NPM      ?= npm
-FUZZTIME ?= 20s
+FUZZTIME ?= 30s
 
 # The newest tag and what came after it; a build outside of git is a development build.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -68,7 +68,7 @@ chaos: postgres redis ## Break things under load and account for every delivery;
 	$(GO) run ./cmd/lab chaos $(ARGS)
 
 .PHONY: fuzz
-fuzz: ## Fuzz every target for FUZZTIME (20s)
+fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' api cmd internal worker | xargs -n1 dirname | sort -u); do \
 		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/^func //'); do \
 			echo "$$dir $$target"; \

@@ -76,24 +76,34 @@ func answer(c *gin.Context, status int, body []byte) {
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.Writer.WriteHeader(status)
-	if c.Request.Method == http.MethodHead {
-		c.Writer.WriteHeaderNow()
-		return
-	}
 	_, _ = c.Writer.Write(body) // the caller has gone; nobody is left to tell
 }
 
 var jsonType = []string{"application/json"}
 
-// checkText refuses a body that later readers might understand differently or not at all.
-func checkText(body []byte) error {
+// checkText refuses a text that later readers might understand differently or not at all.
+func checkText(body []byte) error { return walkText(body, nil) }
+
+// walkText is checkText; member, if set, is shown the names of the members of the object that the text
+// is, as they are written between their quotes. That it is one is for the decoder to say, later.
+func walkText(body []byte, member func(name []byte) error) error {
 	if !utf8.Valid(body) {
 		return notJSON("is not valid UTF-8")
 	}
-	depth, inString := 0, false
+	depth, inString, start := 0, false, 0
+	object, name := false, false // the outermost is one; a name of its members comes next
 	for i := 0; i < len(body); i++ {
 		switch b := body[i]; {
 		case b == '"':
+			if name && depth == 1 {
+				if !inString {
+					start = i + 1
+				} else if name = false; member != nil {
+					if err := member(body[start:i]); err != nil {
+						return err
+					}
+				}
+			}
 			inString = !inString
 		case inString && b == '\\':
 			i++
@@ -102,6 +112,12 @@ func checkText(body []byte) error {
 			if depth++; depth > maxDepth {
 				return notJSON(fmt.Sprintf("must not nest deeper than %d levels", maxDepth))
 			}
+			if depth == 1 {
+				object = b == '{'
+			}
+			name = object && depth == 1
+		case b == ',':
+			name = object && depth == 1
 		case b == '}' || b == ']':
 			depth--
 		}
@@ -113,6 +129,10 @@ func notJSON(msg string) error { return invalidAt(typeJSON, []string{"body"}, ms
 
 // shapeError says which part of a body is not JSON or not of the type it should be.
 func shapeError(err error, loc ...string) error {
+	var told *webhook.Error
+	if errors.As(err, &told) {
+		return err // a type's own, which knows better
+	}
 	var typed *json.UnmarshalTypeError
 	if errors.As(err, &typed) {
 		if typed.Field != "" {
@@ -183,7 +203,7 @@ func newBodyPlan(t reflect.Type, schema *huma.Schema, registry huma.Registry, op
 // names, for the check and for the value alike, so that no other spelling of a name can bring a value
 // past the check. Unknown members are ignored: newer clients send more.
 func (p *bodyPlan) decode(body []byte, to reflect.Value) error {
-	if err := checkText(body); err != nil {
+	if err := checkEnvelope(body, nil); err != nil {
 		return err
 	}
 	if len(bytes.TrimSpace(body)) == 0 {

@@ -48,6 +48,12 @@ func (s *server) front(next http.Handler) http.Handler {
 			}
 			h["Access-Control-Expose-Headers"] = exposed
 		}
+		if r.Method == http.MethodHead {
+			// As GET, and the server leaves out the body.
+			get := *r
+			get.Method = http.MethodGet
+			r = &get
+		}
 		next.ServeHTTP(w, r)
 	})
 }

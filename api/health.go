@@ -51,10 +51,8 @@ func ginPath(path string) string { return strings.NewReplacer("{", ":", "}", "")
 // mountPlain adds what needs no credential and is no operation: health, metrics, the document.
 func (s *server) mountPlain(engine *gin.Engine) {
 	get := func(path string, serve gin.HandlerFunc) {
-		for _, method := range []string{http.MethodGet, http.MethodHead} {
-			engine.Handle(method, path, serve)
-			s.patterns[pattern{method, path}] = method + " " + path
-		}
+		engine.GET(path, serve)
+		s.patterns[pattern{http.MethodGet, path}] = http.MethodGet + " " + path
 	}
 	for _, base := range []string{"", basePath} {
 		get(base+"/health/live", s.live)

@@ -16,8 +16,12 @@ import (
 // payload is a JSON object that nobody looks into.
 type payload json.RawMessage
 
-// UnmarshalJSON keeps the bytes.
+// UnmarshalJSON keeps the bytes; null is nothing.
 func (p *payload) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*p = nil
+		return nil
+	}
 	*p = append((*p)[:0], text...)
 	return nil
 }

@@ -109,6 +109,9 @@ func readBatchItem(text []byte, in *messageIn) error {
 	if text[0] != '{' {
 		return invalidAt(typeJSON, []string{"body"}, "must be an object")
 	}
+	if err := checkEnvelope(text, messageMembers); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(text, in); err != nil {
 		return shapeError(err, "body")
 	}
@@ -203,14 +206,10 @@ func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline ap
 		Messages    batchItems        `json:"messages"`
 		Application applicationInline `json:"application"`
 	}
-	if err := checkText(body.Bytes()); err != nil {
+	if err := checkEnvelope(body.Bytes(), batchMembers); err != nil {
 		return b, nil, err
 	}
 	if err := json.Unmarshal(body.Bytes(), &in); err != nil {
-		var told *webhook.Error
-		if errors.As(err, &told) {
-			return b, nil, err
-		}
 		return b, nil, shapeError(err, "body")
 	}
 	if in.Messages.many || len(in.Messages.list) == 0 {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -26,12 +26,7 @@ func (r result) results() (out []messageBatchResult) {
 // sql is a connection to the database.
 func (r *rig) sql() *pgx.Conn {
 	r.t.Helper()
-	conn, err := pgx.Connect(r.t.Context(), r.db)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
+	return storetest.Connect(r.t, r.db)
 }
 
 // count asks the database.

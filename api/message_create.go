@@ -44,7 +44,11 @@ type applicationInline json.RawMessage
 
 // UnmarshalJSON keeps the text; null is nothing.
 func (a *applicationInline) UnmarshalJSON(text []byte) error {
-	if string(text) != "null" {
+	switch {
+	case string(text) == "null":
+	case text[0] != '{':
+		return invalidAt(typeJSON, []string{"body", "application"}, "must be an object")
+	default:
 		*a = append((*a)[:0], text...)
 	}
 	return nil
@@ -184,7 +188,7 @@ func wantsContent(raw string) (bool, error) {
 
 // decodeMessage reads the envelope. Of the payload nothing is changed or kept back.
 func decodeMessage(body []byte, in *messageIn) error {
-	if err := checkText(body); err != nil {
+	if err := checkEnvelope(body, messageMembers); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, in); err != nil {
@@ -212,6 +216,8 @@ func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error
 		return m, 0, invalidAt(typeJSON, []string{"body", "payload"}, "must be an object")
 	case len(in.Payload) > webhook.MaxPayload:
 		return m, 0, errPayload
+	case in.Data != nil && in.Data[0] != '{':
+		return m, 0, invalidAt(typeJSON, []string{"body", "data"}, "must be an object")
 	}
 	m = webhook.Message{EventType: string(in.EventType), Payload: in.Payload}
 	if err := in.TransformationsParams.raw(&m); err != nil {

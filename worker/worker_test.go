@@ -82,11 +82,6 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 	url, redisURL := storetest.Migrated(t), storetest.Redis(t)
 	options := storetest.Options(t, url)
 	s := storetest.OpenAt(t, options)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	q, err := queue.Open(queue.Options{URL: redisURL, Logger: log})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +112,7 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 	return &platform{
 		t: t, store: s, queue: q, disp: d, pub: pub, worker: w,
 		view: s.View(webhook.Scope{Tenant: tenant.ID}), app: storetest.Application(t, s, tenant.ID),
-		options: options, redis: redisURL, sql: conn,
+		options: options, redis: redisURL, sql: storetest.Connect(t, url),
 	}
 }
 

@@ -36,11 +36,6 @@ func newRig(t *testing.T, window int, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	d := New(Options{Store: s, Queue: q, Window: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -48,7 +43,7 @@ func newRig(t *testing.T, window int, redisURL string) *rig {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	app := storetest.Application(t, s, storetest.Tenant(t, s).ID)
 	storetest.Endpoint(t, s, app, "https://example.com/")
-	return &rig{t: t, store: s, queue: q, d: d, app: app, sql: conn}
+	return &rig{t: t, store: s, queue: q, d: d, app: app, sql: storetest.Connect(t, url)}
 }
 
 func (r *rig) released(n int) (deliveries []webhook.Delivery) {

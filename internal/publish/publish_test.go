@@ -39,11 +39,6 @@ func newRig(t *testing.T, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -52,7 +47,7 @@ func newRig(t *testing.T, redisURL string) *rig {
 	t.Cleanup(func() { p.Close(); cancel(); running.Wait() })
 	app := storetest.Application(t, s, storetest.Tenant(t, s).ID)
 	storetest.Endpoint(t, s, app, "https://example.com/")
-	return &rig{t: t, pub: p, store: s, queue: q, app: app, sql: conn}
+	return &rig{t: t, pub: p, store: s, queue: q, app: app, sql: storetest.Connect(t, url)}
 }
 
 func (r *rig) request(payload string) Request {

@@ -58,7 +58,7 @@ func TestNoSecretCanBeReadInTheDatabaseOrTheLogs(t *testing.T) {
 	o := storetest.Options(t, url)
 	var logs bytes.Buffer
 	o.Logger = slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s, sql := storetest.OpenAt(t, o), connect(t, url)
+	s, sql := storetest.OpenAt(t, o), storetest.Connect(t, url)
 	ctx := t.Context()
 	tenant := storetest.Tenant(t, s)
 	v := s.View(webhook.Scope{Tenant: tenant.ID})

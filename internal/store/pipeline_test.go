@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -47,13 +46,8 @@ func newPipeline(t *testing.T) *pipeline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return &pipeline{
-		Store: s, t: t, options: options, tenant: tenant.ID, view: view, sql: conn, app: app,
+		Store: s, t: t, options: options, tenant: tenant.ID, view: view, sql: storetest.Connect(t, url), app: app,
 	}
 }
 

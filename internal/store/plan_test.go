@@ -46,7 +46,7 @@ var (
 // after some repetitions, for any.
 func (w world) touched(t *testing.T, s statement, generic bool) (partitions []string) {
 	t.Helper()
-	conn := connect(t, w.url)
+	conn := storetest.Connect(t, w.url)
 	mode := map[bool]string{false: "force_custom_plan", true: "force_generic_plan"}[generic]
 	var values []string
 	for _, v := range s.values {

@@ -126,7 +126,7 @@ func TestDroppingTakesUpWhatWasLeftHalfDone(t *testing.T) {
 	w.partitions(t, at)
 	w.exec(t, `ALTER TABLE message DETACH PARTITION message_p20200505`) // and not dropped
 	// A concurrent detach that is stopped while it waits for a reader stays pending.
-	reader, detacher := connect(t, w.url), connect(t, w.url)
+	reader, detacher := storetest.Connect(t, w.url), storetest.Connect(t, w.url)
 	tx, err := reader.Begin(ctx)
 	ok(t, err)
 	_, err = tx.Exec(ctx, `SELECT count(*) FROM attempt`)

@@ -90,7 +90,7 @@ func TestCountingWhatIsOpenIsBounded(t *testing.T) {
 	if got.Pending != 30_000 {
 		t.Errorf("%d of %d are counted, want half of the newest 20,000 and 20,000 parked ones", got.Pending, rows)
 	}
-	conn := connect(t, w.url)
+	conn := storetest.Connect(t, w.url)
 	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 		_, err := conn.Exec(t.Context(), strings.ReplaceAll(strings.Join(store.CountOpenPlan, "; "), "LOCAL ", "")+
 			"; SET enable_seqscan = off; SET plan_cache_mode = "+mode+"; DEALLOCATE ALL; PREPARE open AS "+count.sql)

@@ -35,21 +35,11 @@ func newWorldAt(t *testing.T, now func() time.Time) world {
 	url := storetest.Migrated(t)
 	o := storetest.Options(t, url)
 	o.Now = now
-	w := world{Store: storetest.OpenAt(t, o), url: url, sql: connect(t, url)}
+	w := world{Store: storetest.OpenAt(t, o), url: url, sql: storetest.Connect(t, url)}
 	w.tenant = storetest.Tenant(t, w.Store)
 	w.app = storetest.Application(t, w.Store, w.tenant.ID)
 	w.view = w.View(webhook.Scope{Tenant: w.tenant.ID})
 	return w
-}
-
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
 }
 
 func (w world) exec(t *testing.T, query string, args ...any) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/posthaste/posthaste/internal/seal"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/webhook"
@@ -38,6 +40,17 @@ func OpenURL(t testing.TB) (s *store.Store, url string) {
 	t.Helper()
 	url = Migrated(t)
 	return OpenAt(t, Options(t, url)), url
+}
+
+// Connect is a connection to a database made by Migrated, past every store, closed after the test.
+func Connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
 }
 
 // Options are those of a store over a database made by Migrated, with a new master key. Stores that
