@@ -21,3 +21,11 @@ func (s *Store) Careless() {
 
 // CountOpenPlan is what the count of open deliveries tells the planner.
 var CountOpenPlan = countOpenPlan
+
+// The statements of tasks that read or change partitioned tables past gorm.
+const (
+	TaskFactsSQL     = taskFactsSQL
+	TaskMessagesSQL  = taskMessagesSQL
+	ErasePayloadsSQL = erasePayloadsSQL
+	EraseAnswersSQL  = eraseAnswersSQL
+)
