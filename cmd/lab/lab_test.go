@@ -50,10 +50,10 @@ func TestFaultsAreChosenByName(t *testing.T) {
 		t.Errorf("%v %v", faults, err)
 	}
 	all, err := chosenFaults("")
-	if err != nil || len(all) != 6 {
+	if err != nil || len(all) != 7 {
 		t.Errorf("%d faults, %v", len(all), err)
 	}
-	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F10, F21") {
+	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F10, F21, F30") {
 		t.Error(err)
 	}
 }

@@ -31,8 +31,11 @@ type Fault struct {
 	holds        bool    // some endpoints keep requests waiting
 	copies       int     // how often each message is posted at once; 0 = once
 	rate         float64 // messages per second; 0 = by the length of the run
-	rules        ledger.Rules
-	recovery     time.Duration // from the fault's end until things are back to normal
+	retries      string  // the retry schedule; empty = retrySchedule
+	// replays is how many messages are replayed, per delivery of the run.
+	replays  float64
+	rules    ledger.Rules
+	recovery time.Duration // from the fault's end until things are back to normal
 	// latest is how long a delivery may wait for its first send, given the length of a lease.
 	latest func(lease time.Duration) time.Duration
 	// strike breaks things while the load runs; when it returns everything has been mended.
@@ -109,6 +112,14 @@ func Faults() []Fault {
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
 			afterwards: repeatPosts,
+		},
+		{
+			ID: "F30", Title: "kill -9 of every process during a replay",
+			replays: 2, rate: liveRate, retries: "1s",
+			rules:    ledger.Rules{BrokenConnections: true, Unavailable: true, Lag: asyncLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: killDuringReplay, needs: []string{"API killed", "worker killed", "Redis killed", "Postgres killed"},
+			afterwards: finishReplay,
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -149,6 +150,25 @@ func (r *Rig) StopPostgres(ctx context.Context, immediate bool) error {
 		return r.postgres.StopImmediate(ctx)
 	}
 	return r.postgres.Stop(ctx)
+}
+
+// KillPostgres kills every process of the server at once, as a loss of power would; nothing is written
+// any more, and the next start recovers what was committed.
+func (r *Rig) KillPostgres(ctx context.Context) error {
+	processes, err := tree(r.postgres.PID())
+	if err != nil {
+		return fmt.Errorf("kill postgres: %w", err)
+	}
+	for _, s := range processes {
+		// One that ended meanwhile is gone already; its number is not given away that soon.
+		_ = syscall.Kill(s.pid, syscall.SIGKILL)
+	}
+	select {
+	case <-r.postgres.Done():
+	case <-ctx.Done():
+		return fmt.Errorf("kill postgres: %w", context.Cause(ctx))
+	}
+	return r.postgres.StopImmediate(ctx) // gives back lock and socket
 }
 
 // StartRedis starts the server; after the first time always at the same address.
