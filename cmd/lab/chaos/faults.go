@@ -54,6 +54,11 @@ func (f Fault) number() int {
 // afterLease allows what a dead process held to be taken back when its lease has ended.
 func afterLease(lease time.Duration) time.Duration { return lease + leaseSlack }
 
+// untilRedisIsBack allows what Redis was to hold to wait until it is there again, and is filled.
+func untilRedisIsBack(lease time.Duration) time.Duration {
+	return (lease-leaseMargin)*4/3 + 15*time.Second
+}
+
 // commitLag is how long before a fault an answer may have come without its result being recorded.
 // Results are committed in groups, one commit after the other.
 const commitLag = 500 * time.Millisecond
@@ -99,10 +104,28 @@ func Faults() []Fault {
 			strike: killRedis, needs: []string{"restart", "task destroyed"},
 		},
 		{
+			ID: "F7", Title: "no Redis for a while",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: untilRedisIsBack,
+			strike: withoutRedis, needs: []string{"Redis away", "task destroyed"},
+		},
+		{
+			ID: "F9", Title: "Redis full",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: func(time.Duration) time.Duration { return fullFor + 15*time.Second },
+			strike: fillRedis, needs: []string{"write refused"},
+		},
+		{
 			ID: "F10", Title: "restart of Postgres, orderly and as a crash",
 			rules:    ledger.Rules{Unavailable: true, Lag: asyncLag},
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: restartPostgres, needs: []string{"fast restart", "immediate restart", "API unavailable"},
+		},
+		{
+			ID: "F11", Title: "all connections of Postgres taken by others",
+			rules:    ledger.Rules{Unavailable: true, Lag: asyncLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: takeConnections, needs: []string{"connections taken", "API unavailable"},
 		},
 		{
 			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",
