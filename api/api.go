@@ -19,6 +19,7 @@ import (
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/schema"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 )
 
@@ -26,6 +27,7 @@ import (
 type Options struct {
 	Store          *store.Store
 	Publisher      *publish.Publisher
+	Tasks          *task.Tasks
 	Policy         egress.Policy                   // which URLs an endpoint may have
 	Tokens         *auth.AppTokens                 // makes and reads application tokens
 	OperatorToken  auth.OperatorToken              // opens the operator routes; zero = there are none
@@ -63,6 +65,7 @@ func NewServer(handler http.Handler, addr string) *http.Server {
 type server struct {
 	store     *store.Store
 	publisher *publish.Publisher
+	tasks     *task.Tasks
 	policy    egress.Policy
 	operator  auth.OperatorToken
 	log       *slog.Logger
@@ -82,8 +85,8 @@ type server struct {
 
 // New builds the API's handler. It starts nothing in the background.
 func New(o Options) (http.Handler, error) {
-	if o.Store == nil || o.Publisher == nil || o.Tokens == nil {
-		return nil, errors.New("api: a store, a publisher and application tokens are needed")
+	if o.Store == nil || o.Publisher == nil || o.Tasks == nil || o.Tokens == nil {
+		return nil, errors.New("api: a store, a publisher, tasks and application tokens are needed")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -97,6 +100,7 @@ func New(o Options) (http.Handler, error) {
 	s := &server{
 		store:     o.Store,
 		publisher: o.Publisher,
+		tasks:     o.Tasks,
 		policy:    o.Policy,
 		operator:  o.OperatorToken,
 		tokens:    o.Tokens,

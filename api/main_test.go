@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/egress"
@@ -22,6 +24,7 @@ import (
 	"github.com/posthaste/posthaste/internal/seal"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
@@ -38,6 +41,20 @@ type rig struct {
 	db    string // of the database
 	http  *http.Client
 	logs  *logBuffer
+	tasks *task.Tasks
+}
+
+// exec writes to the database behind the store's back.
+func (r *rig) exec(query string) {
+	r.t.Helper()
+	conn, err := pgx.Connect(r.t.Context(), r.db)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(r.t.Context()) }()
+	if _, err := conn.Exec(r.t.Context(), query); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 type logBuffer struct {
@@ -76,7 +93,7 @@ func options(t testing.TB, s *store.Store, log *slog.Logger) Options {
 		t.Fatal(err)
 	}
 	return Options{
-		Store: s, Publisher: pub, PublicURL: "http://127.0.0.1:8071", Tokens: appTokens(t, storetest.Keyset(t)), OperatorToken: token, Metrics: metrics, Logger: log,
+		Store: s, Publisher: pub, Tasks: task.New(task.Options{Store: s, Dispatcher: d, Lease: time.Minute, Metrics: metrics, Logger: log}), PublicURL: "http://127.0.0.1:8071", Tokens: appTokens(t, storetest.Keyset(t)), OperatorToken: token, Metrics: metrics, Logger: log,
 		Policy: egress.Policy{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	}
 }
@@ -108,7 +125,7 @@ func setup(t testing.TB, changes ...func(*Options)) *rig {
 	server.Start()
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	t.Cleanup(func() { transport.CloseIdleConnections(); server.Close() })
-	r := &rig{t: t, store: s, url: server.URL, db: db, logs: logs}
+	r := &rig{t: t, store: s, url: server.URL, db: db, logs: logs, tasks: o.Tasks}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for line := range strings.Lines(logs.String()) {

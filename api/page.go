@@ -72,6 +72,11 @@ func isAttemptID(text string) bool {
 	return err == nil
 }
 
+func isTaskID(text string) bool {
+	_, err := webhook.ParseID[webhook.TaskID](text)
+	return err == nil
+}
+
 func isTenantID(text string) bool {
 	_, err := webhook.ParseID[webhook.TenantID](text)
 	return err == nil

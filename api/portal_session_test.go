@@ -46,6 +46,12 @@ var customerMay = map[string]auth.Capability{
 	"v1.message-attempt.list-attempted-messages":     auth.ViewBase,
 	"v1.message-attempt.list-attempted-destinations": auth.ViewBase,
 	"v1.message-attempt.resend":                      auth.CreateAttempts,
+	"v1.endpoint.recover":                            auth.CreateAttempts,
+	"v1.endpoint.recover-dry-run":                    auth.CreateAttempts,
+	"v1.endpoint.replay-missing":                     auth.CreateAttempts,
+	"v1.endpoint.replay-missing-dry-run":             auth.CreateAttempts,
+	"v1.endpoint.bulk-replay":                        auth.CreateAttempts,
+	"v1.endpoint.bulk-replay-dry-run":                auth.CreateAttempts,
 }
 
 // customer is the tenant's caller, but with an application token.

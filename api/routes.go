@@ -18,6 +18,8 @@ const (
 	oneDestination   = oneMessage + "/endpoint/{endpoint_id}"
 	eventTypesPath   = basePath + "/event-type"
 	oneEventType     = eventTypesPath + "/{event_type_name}"
+	tasksPath        = basePath + "/background-task"
+	oneTask          = tasksPath + "/{task_id}"
 	authPath         = basePath + "/auth"
 	tenantsPath      = operatorPath + "/tenant"
 	oneTenant        = tenantsPath + "/{tenant_id}"
@@ -103,6 +105,21 @@ func (s *server) routes() []route {
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/msg", "v1.message-attempt.list-attempted-messages", "List the messages that were owed to an endpoint", ok, handle(s.attemptedMessages))),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneMessage+"/endpoint", "v1.message-attempt.list-attempted-destinations", "List the endpoints that a message was owed to", ok, handle(s.destinations))),
 		customer(auth.CreateAttempts, tenant(auth.Send, post, oneDestination+"/resend", "v1.message-attempt.resend", "Send a message to an endpoint once more", accepted, handle(s.messageResend))),
+
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/recover", "v1.endpoint.recover", "Send an endpoint what it failed to take", accepted, handle(s.endpointRecover))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/recover/dry-run", "v1.endpoint.recover-dry-run", "Count what recover would send", ok, handle(s.endpointRecoverDryRun))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/replay-missing", "v1.endpoint.replay-missing", "Send an endpoint what it was never owed", accepted, handle(s.replayMissing))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/replay-missing/dry-run", "v1.endpoint.replay-missing-dry-run", "Count what replay-missing would send", ok, handle(s.replayMissingDryRun))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/bulk-replay", "v1.endpoint.bulk-replay", "Send an endpoint what a filter selects once more", accepted, handle(s.bulkReplay))),
+		customer(auth.CreateAttempts, tenant(auth.Send, post, oneEndpoint+"/bulk-replay/dry-run", "v1.endpoint.bulk-replay-dry-run", "Count what bulk-replay would send", ok, handle(s.bulkReplayDryRun))),
+		tenant(auth.Send, post, messagesPath+"/precheck/active", "v1.message.precheck", "Ask whether any endpoint wants a message", ok, handle(s.messagePrecheck)),
+		tenant(auth.Write, post, messagesPath+"/bulk-expunge", "v1.message.bulk-expunge-content", "Remove the payloads of some messages", ok, handle(s.messagesExpunge)),
+		tenant(auth.Write, post, messagesPath+"/expunge-all-contents", "v1.message.expunge-all-contents", "Remove the payloads of all messages", accepted, handle(s.applicationExpunge)),
+		tenant(auth.Read, get, tasksPath, "v1.background-task.list", "List background tasks", ok, handle(s.taskList)),
+		tenant(auth.Read, get, oneTask, "v1.background-task.get", "Get a background task", ok, handle(s.taskGet)),
+		tenant(auth.Write, post, oneTask+"/pause", "v1.background-task.pause", "Make a background task rest", ok, handle(s.taskPause)),
+		tenant(auth.Write, post, oneTask+"/resume", "v1.background-task.resume", "Let a background task go on", ok, handle(s.taskResume)),
+		tenant(auth.Write, post, oneTask+"/cancel", "v1.background-task.cancel", "End a background task", ok, handle(s.taskCancel)),
 
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),

@@ -34,6 +34,14 @@ var bodies = map[string]string{
 	"v1.operator.api-key.expire":          `{}`,
 	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 	"v1.endpoint.send-example":            `{"eventType":"svix.ping"}`,
+	"v1.endpoint.recover":                 `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.endpoint.recover-dry-run":         `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.endpoint.replay-missing":          `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.endpoint.replay-missing-dry-run":  `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.endpoint.bulk-replay":             `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.endpoint.bulk-replay-dry-run":     `{"since":"2099-01-01T00:00:00Z","until":"2099-01-01T00:00:00Z"}`,
+	"v1.message.precheck":                 `{"eventType":"user.created"}`,
+	"v1.message.bulk-expunge-content":     `{"ids":["nothing"]}`,
 	"v1.operator.tenant.patch":            `{"strictEventTypes":false}`,
 	"v1.event-type.import-openapi":        `{"spec":{"openapi":"3.1.0","webhooks":{"imported":{"post":{}}}}}`,
 }
@@ -58,6 +66,7 @@ func (a tenant) objects() map[string]string {
 	a.put("/event-type/of."+strings.ToLower(string(a.id.String()[4:])), obj{"description": "d"}).want(201)
 	return map[string]string{
 		"app_id": app, "endpoint_id": endpoint, "msg_id": message, "attempt_id": a.attempt(app, endpoint, message),
+		"task_id":         a.post("/app/"+app+"/msg/expunge-all-contents", nil).want(202).str("id"),
 		"event_type_name": "of." + strings.ToLower(string(a.id.String()[4:])),
 	}
 }

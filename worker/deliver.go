@@ -31,9 +31,10 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.stop, cancel)()
-	for chunk := range slices.Chunk(deliveries, w.o.Concurrency) {
+	slots, size := w.slotsOf(deliveries[0])
+	for chunk := range slices.Chunk(deliveries, size) {
 		n := int64(len(chunk))
-		if err := w.slots.Acquire(waiting, n); err != nil {
+		if err := slots.Acquire(waiting, n); err != nil {
 			w.o.Dispatcher.PutBack(chunk)
 			continue
 		}
@@ -47,7 +48,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 			err = w.begin(context.WithoutCancel(ctx), chunk)
 		}
 		if err != nil {
-			w.slots.Release(n)
+			slots.Release(n)
 			w.o.Dispatcher.PutBack(chunk)
 		}
 	}
@@ -79,17 +80,18 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	if err != nil {
 		return err
 	}
+	slots, _ := w.slotsOf(deliveries[0])
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
 		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
 		case stale:
-			w.slots.Release(1)
+			slots.Release(1)
 			continue
 		case tooLate, suspect:
 			fence, ok := renewed[j.Delivery.DeliveryKey]
 			if !ok {
 				w.o.Metrics.Fenced(telemetry.FencedRenew, 1)
-				w.slots.Release(1)
+				slots.Release(1)
 				continue
 			}
 			j.Delivery.Fence = fence

@@ -26,14 +26,14 @@ const (
 func (w *Worker) finish(r store.Recorded) {
 	if err := w.results.Add(r, resultBytes+len(r.Attempt.Response)); err != nil {
 		w.o.Logger.Error("result dropped; the delivery is repeated when its lease ends", "message", r.Attempt.MessageID.String(), "error", err)
-		w.slots.Release(1)
+		w.free([]store.Recorded{r})
 	}
 }
 
 // record writes a batch of results, however long Postgres is away: until then their slots stay taken,
 // and the process takes on nothing it could not record.
 func (w *Worker) record(batch []store.Recorded) {
-	defer w.slots.Release(int64(len(batch)))
+	defer w.free(batch)
 	failpoint.Hit(failpoint.WorkerBeforeResultCommit)
 	start := time.Now()
 	var stopping time.Time
@@ -57,4 +57,16 @@ func (w *Worker) record(batch []store.Recorded) {
 	failpoint.Hit(failpoint.WorkerAfterResultCommit)
 	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
+}
+
+// free gives the slots of results back.
+func (w *Worker) free(batch []store.Recorded) {
+	bulk := int64(0)
+	for _, r := range batch {
+		if r.Delivery.Bulk {
+			bulk++
+		}
+	}
+	w.bulk.Release(bulk)
+	w.slots.Release(int64(len(batch)) - bulk)
 }

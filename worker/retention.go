@@ -28,9 +28,9 @@ func (w *Worker) retain(ctx context.Context) error {
 			if err != nil && ctx.Err() == nil {
 				w.o.Logger.Warn("retention could not finish; trying again later", "error", err)
 			}
-			if done.made+done.payloads+done.keys+done.sessions+len(done.dropped.Partitions) > 0 {
+			if done.made+done.payloads+done.keys+done.sessions+done.tasks+len(done.dropped.Partitions) > 0 {
 				w.o.Logger.Info("retention", "partitions_made", done.made, "partitions_dropped", done.dropped.Partitions,
-					"deliveries_expired", done.dropped.Deliveries, "payloads_expired", done.payloads, "idempotency_keys", done.keys, "portal_sessions", done.sessions)
+					"deliveries_expired", done.dropped.Deliveries, "payloads_expired", done.payloads, "idempotency_keys", done.keys, "portal_sessions", done.sessions, "tasks", done.tasks)
 			}
 			pause(ctx, around(retainEvery))
 		}
@@ -40,8 +40,8 @@ func (w *Worker) retain(ctx context.Context) error {
 
 // retained is what one round did.
 type retained struct {
-	made, payloads, keys, sessions int
-	dropped                        store.Dropped
+	made, payloads, keys, sessions, tasks int
+	dropped                               store.Dropped
 }
 
 // retainOnce does everything that is due at now.
@@ -58,6 +58,12 @@ func (w *Worker) retainOnce(ctx context.Context, now time.Time) (done retained, 
 		return done, err
 	}
 	if done.sessions, err = all(ctx, w.o.Store.ForgetPortalSessions); err != nil {
+		return done, err
+	}
+	forget := func(ctx context.Context, limit int) (int, error) {
+		return w.o.Store.ForgetTasks(ctx, w.o.MaxAge, limit)
+	}
+	if done.tasks, err = all(ctx, forget); err != nil {
 		return done, err
 	}
 	done.dropped, err = w.o.Store.DropPartitions(ctx, w.o.MaxAge)

@@ -20,6 +20,7 @@ import (
 	"github.com/posthaste/posthaste/internal/groupcommit"
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	Queue          *queue.Queue
 	Dispatcher     *dispatch.Dispatcher
 	Egress         *egress.Client
+	Tasks          *task.Tasks
 	Policy         webhook.Policy
 	AttemptTimeout time.Duration // of one attempt, from the first lookup to the last byte
 	Concurrency    int           // requests at once; 0 = DefaultConcurrency
@@ -45,6 +47,7 @@ type Options struct {
 type Worker struct {
 	o       Options
 	slots   *semaphore.Weighted // one per request under way, freed when its result is recorded
+	bulk    *semaphore.Weighted // the same for what background tasks owe, which takes none of the above
 	sends   sync.WaitGroup
 	results *groupcommit.Group[store.Recorded]
 	stop    context.Context // ends when Run is told to stop
@@ -58,7 +61,23 @@ func New(o Options) *Worker {
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency
 	}
-	return &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency))}
+	w := &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency))}
+	w.bulk = semaphore.NewWeighted(int64(w.bulkSlots()))
+	return w
+}
+
+// bulkShare is how many times as many requests may be under way for what is live as for background
+// tasks: receivers that keep the latter waiting keep nothing else waiting.
+const bulkShare = 8
+
+func (w *Worker) bulkSlots() int { return max(1, w.o.Concurrency/bulkShare) }
+
+// slotsOf are those that a task's deliveries take; it carries only one kind.
+func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size int) {
+	if d.Bulk {
+		return w.bulk, w.bulkSlots()
+	}
+	return w.slots, w.o.Concurrency
 }
 
 // Run delivers until ctx ends. Then it takes no more tasks, lets every request that is under way end
@@ -66,11 +85,12 @@ func New(o Options) *Worker {
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.o.Concurrency + maxResults, WaitingSize: math.MaxInt,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })
 	agents.Go(func() error { return w.retain(agentCtx) })
+	agents.Go(func() error { return w.runTasks(agentCtx) })
 	agents.Go(func() error { return w.o.Queue.Run(agentCtx, w.handle) })
 	err := agents.Wait()
 	w.sends.Wait()

@@ -21,6 +21,7 @@ import (
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
@@ -106,6 +107,9 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 	for _, c := range change {
 		c(&o)
 	}
+	o.Tasks = task.New(task.Options{
+		Store: s, Dispatcher: d, Lease: o.AttemptTimeout + webhook.LeaseMargin, Rate: 10_000, Metrics: o.Metrics, Logger: log,
+	})
 	w := New(o)
 	pub := publish.New(publish.Options{Store: s, Dispatcher: d, Lease: w.lease(), Metrics: o.Metrics, Logger: log})
 	t.Cleanup(func() { pub.Close(); cancel(); running.Wait(); client.Close() })

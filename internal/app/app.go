@@ -23,6 +23,7 @@ import (
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 	"github.com/posthaste/posthaste/worker"
@@ -63,6 +64,7 @@ type App struct {
 	queue      *queue.Queue
 	dispatcher *dispatch.Dispatcher
 	egress     *egress.Client
+	tasks      *task.Tasks
 	publisher  *publish.Publisher // nil without the API
 	worker     *worker.Worker     // nil without the worker
 	server     *http.Server
@@ -119,6 +121,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.checkQueue(ctx)
 	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Metrics: a.metrics, Logger: a.log})
+	a.tasks = task.New(task.Options{
+		Store: a.store, Dispatcher: a.dispatcher, Lease: o.Config.AttemptTimeout + webhook.LeaseMargin, Rate: o.Config.TaskRate,
+		Metrics: a.metrics, Logger: a.log,
+	})
 	policy, err := a.policy()
 	if err != nil {
 		return nil, err
@@ -184,7 +190,7 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 		proxies = append(proxies, p.String())
 	}
 	return api.New(api.Options{
-		Store: a.store, Publisher: a.publisher, Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
+		Store: a.store, Publisher: a.publisher, Tasks: a.tasks, Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
 		TrustedProxies: proxies, Metrics: a.metrics, Logger: a.log, Ready: a.ready, Queued: a.queue.Available,
 	})
 }
@@ -193,7 +199,7 @@ func (a *App) buildWorker(policy egress.Policy) {
 	c := a.o.Config
 	a.egress = egress.New(egress.Options{Policy: policy, Timeout: c.AttemptTimeout})
 	a.worker = worker.New(worker.Options{
-		Store: a.store, Queue: a.queue, Dispatcher: a.dispatcher, Egress: a.egress, Policy: webhook.Policy{Schedule: c.RetrySchedule},
+		Store: a.store, Queue: a.queue, Dispatcher: a.dispatcher, Egress: a.egress, Tasks: a.tasks, Policy: webhook.Policy{Schedule: c.RetrySchedule},
 		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
 	})
 }

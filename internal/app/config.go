@@ -33,6 +33,7 @@ type Config struct {
 	AttemptTimeout    time.Duration
 	MaxAge            time.Duration
 	WorkerConcurrency int
+	TaskRate          int // deliveries a second
 	DBMaxConns        int
 	StatementTimeout  time.Duration
 	DrainDelay        time.Duration

@@ -15,6 +15,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/seal"
+	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
@@ -29,6 +30,7 @@ const (
 	MinMaxAge            = day
 	MaxMaxAge            = 3650 * day
 	MaxWorkerConcurrency = 65_536
+	MaxTaskRate          = 100_000
 	MinDBMaxConns        = 4
 	MaxDBMaxConns        = 1_000
 	MinStatementTimeout  = 100 * time.Millisecond
@@ -201,6 +203,9 @@ var Settings = []Setting{
 	numberSetting("POSTHASTE_WORKER_CONCURRENCY", "512", 1, MaxWorkerConcurrency,
 		"Attempts under way at once in one worker process.",
 		func(c *Config) *int { return &c.WorkerConcurrency }),
+	numberSetting("POSTHASTE_TASK_RATE", strconv.Itoa(task.DefaultRate), 1, MaxTaskRate,
+		"Deliveries that background tasks (recoveries, replays) hand out in a second, all together. Raise it on machines that have room beside what is live.",
+		func(c *Config) *int { return &c.TaskRate }),
 	numberSetting("POSTHASTE_DB_MAX_CONNS", "12", MinDBMaxConns, MaxDBMaxConns,
 		"Connections to Postgres of one process. All processes together must stay below the server's `max_connections`.",
 		func(c *Config) *int { return &c.DBMaxConns }),

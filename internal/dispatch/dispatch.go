@@ -22,6 +22,8 @@ const (
 	// DefaultWindow is how many tasks may wait in Redis: enough to keep workers busy between two looks
 	// of the feeder, few enough that a backlog stays in Postgres, where it can be reordered.
 	DefaultWindow = 256
+	// quietShare of the window is how much live work a background task may add to.
+	quietShare = 16
 	// lookEvery is how old the queue's length may be before it is asked for again.
 	lookEvery = 100 * time.Millisecond
 	// parkTimeout bounds the write that takes back what could not be pushed.
@@ -115,6 +117,16 @@ func (d *Dispatcher) Room(ctx context.Context) int {
 	return int(room)
 }
 
+// Quiet reports whether there is so little live work in the queue that a background task may add to it;
+// it asks the queue.
+func (d *Dispatcher) Quiet(ctx context.Context) bool {
+	if !d.queue.Available() {
+		return false
+	}
+	d.look(ctx)
+	return d.queue.Available() && d.waiting.Load() <= d.window/quietShare
+}
+
 // Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;
 // what cannot even be parked goes when its lease ends.
 func (d *Dispatcher) Offer(deliveries []webhook.Delivery) {
@@ -144,7 +156,11 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if len(tasks) == 0 {
 		return
 	}
-	d.waiting.Add(int64(len(tasks)))
+	for _, task := range tasks {
+		if !task[0].Bulk {
+			d.waiting.Add(1)
+		}
+	}
 	err := d.queue.Push(ctx, tasks)
 	failpoint.Hit(failpoint.APIAfterEnqueue)
 	if err == nil {
@@ -170,5 +186,9 @@ func (d *Dispatcher) PutBack(deliveries []webhook.Delivery) {
 		d.log.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
 		return
 	}
-	d.metrics.Parked.Add(float64(len(deliveries)))
+	for _, delivery := range deliveries {
+		if !delivery.Bulk {
+			d.metrics.Parked.Inc()
+		}
+	}
 }

@@ -18,17 +18,22 @@ func Tasks(deliveries []webhook.Delivery) [][]webhook.Delivery {
 	return tasks
 }
 
-// FedTasks groups what the feeder released. A delivery whose lease keeps ending without a word goes
+// FedTasks groups what the feeder released: what is live and what background tasks owe apart, since
+// they go by different queues. A delivery whose lease keeps ending without a word goes
 // alone: if it is what brings its workers down, it brings no other delivery down with it.
 func FedTasks(fed []store.Fed) [][]webhook.Delivery {
 	together := make([]webhook.Delivery, 0, len(fed))
+	var bulk []webhook.Delivery
 	var alone [][]webhook.Delivery
 	for _, f := range fed {
-		if f.Lost > webhook.AloneAfter {
+		switch {
+		case f.Lost > webhook.AloneAfter:
 			alone = append(alone, []webhook.Delivery{f.Delivery})
-		} else {
+		case f.Bulk:
+			bulk = append(bulk, f.Delivery)
+		default:
 			together = append(together, f.Delivery)
 		}
 	}
-	return append(Tasks(together), alone...)
+	return append(append(Tasks(together), Tasks(bulk)...), alone...)
 }

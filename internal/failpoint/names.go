@@ -15,6 +15,7 @@ const (
 	WorkerBeforeResultCommit Point = "worker.before_result_commit" // results are written, not yet committed
 	WorkerAfterResultCommit  Point = "worker.after_result_commit"  // results are durable
 	FeederMidBatch           Point = "feeder.mid_batch"            // deliveries are released, not yet queued
+	TaskAfterStep            Point = "task.after_step"             // a task's step is durable, its deliveries not yet queued
 	MigrateMid               Point = "migrate.mid"                 // between two migrations
 	StoreAccept              Point = "store.accept"                // the store is asked to accept a batch
 	StoreRecord              Point = "store.record"                // the store is asked to record results
@@ -24,7 +25,7 @@ const (
 var Points = []Point{
 	APIBodyRead, APIBeforeCommit, APIAfterCommit, APIAfterEnqueue, APIBeforeAnswer,
 	WorkerBeforeSend, WorkerAfterSend, WorkerBeforeResultCommit, WorkerAfterResultCommit,
-	FeederMidBatch, MigrateMid, StoreAccept, StoreRecord,
+	FeederMidBatch, TaskAfterStep, MigrateMid, StoreAccept, StoreRecord,
 }
 
 // The variables that Configure reads.

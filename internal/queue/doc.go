@@ -8,6 +8,7 @@
 // quarter of a second than make its caller wait.
 //
 //	Push ──▶ asynq:{posthaste:live:0..3}:pending ──▶ one asynq.Server per queue ──▶ handler
+//	  │  └─▶ asynq:{posthaste:bulk}:pending ───────▶ one with few handlers ────────▶ handler
 //	  │                                                     ▲
 //	  └── bell of this process, or PUBLISH to the others ───┘   wakes the dequeue that found nothing
 package queue

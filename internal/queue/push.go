@@ -25,13 +25,17 @@ const (
 )
 
 // Push makes each element of tasks one task, in as few round trips as possible, and wakes whoever
-// waits for one. Every task carries 1 to MaxTaskDeliveries deliveries; otherwise nothing is pushed.
+// waits for one. Every task carries 1 to MaxTaskDeliveries deliveries, all Bulk or none, as the first
+// one says; otherwise nothing is pushed.
 // After any other error some of the tasks may have been pushed; pushing all of them again is harmless,
 // since the fence lets only one release of a delivery through.
 func (q *Queue) Push(ctx context.Context, tasks [][]webhook.Delivery) error {
 	for i, deliveries := range tasks {
 		if len(deliveries) < 1 || len(deliveries) > MaxTaskDeliveries {
 			return fmt.Errorf("push tasks: task %d carries %d deliveries; it must be 1 to %d", i, len(deliveries), MaxTaskDeliveries)
+		}
+		if slices.ContainsFunc(deliveries, func(d webhook.Delivery) bool { return d.Bulk != deliveries[0].Bulk }) {
+			return fmt.Errorf("push tasks: task %d carries both bulk and live deliveries", i)
 		}
 	}
 	for batch := range slices.Chunk(tasks, maxRoundTrip) {
@@ -52,7 +56,10 @@ func (q *Queue) pushBatch(ctx context.Context, tasks [][]webhook.Delivery) error
 	client := asynq.NewClientFromRedisClient(&recorder{UniversalClient: q.client, pipe: pipe, queue: q})
 	var mask queueSet
 	for _, deliveries := range tasks {
-		i := int(q.next.Add(1) % uint64(len(q.names)))
+		i := q.live
+		if !deliveries[0].Bulk {
+			i = int(q.next.Add(1) % uint64(q.live))
+		}
 		mask.add(i)
 		// The id is left to asynq, which takes a random one: a chosen id would be refused for as long as
 		// an earlier task of that id is remembered.

@@ -40,6 +40,9 @@ const (
 	// connectionBuffer holds the largest task; go-redis's default of 32 KiB each way is for others.
 	connectionBuffer = 8 << 10
 	sentinelKey      = "posthaste:sentinel"
+	// bulkQueue is for what background tasks owe. Its few handlers leave the workers to what is live.
+	bulkQueue       = "posthaste:bulk"
+	bulkConcurrency = 2
 )
 
 // Options say which Redis to use and how.
@@ -67,7 +70,8 @@ type Queue struct {
 	client *redis.Client // the pushing side; Run has its own, so that neither can starve the other
 	logger *slog.Logger
 
-	names       []string
+	names       []string // the live queues, and behind them the bulk queue
+	live        int      // how many of them are live
 	concurrency int
 	timeout     time.Duration
 	grace       time.Duration
@@ -134,6 +138,8 @@ func Open(o Options) (*Queue, error) {
 	for i := range o.Queues {
 		q.names = append(q.names, "posthaste:live:"+strconv.Itoa(i))
 	}
+	q.live = len(q.names)
+	q.names = append(q.names, bulkQueue)
 	pushing := *parsed
 	pushing.ReadTimeout, pushing.WriteTimeout = o.Timeout, o.Timeout
 	pushing.PoolTimeout = o.Timeout
@@ -156,12 +162,12 @@ func (q *Queue) Close() error {
 // false, Push, Length and Sentinel fail at once.
 func (q *Queue) Available() bool { return q.gate.isOpen() }
 
-// Length is the number of tasks waiting to be taken, over all queues.
+// Length is the number of live tasks waiting to be taken, over all queues.
 func (q *Queue) Length(ctx context.Context) (tasks int, err error) {
 	err = q.bounded(ctx, "count waiting tasks", func(ctx context.Context) error {
 		pipe := q.client.Pipeline()
-		counts := make([]*redis.IntCmd, len(q.names))
-		for i, name := range q.names {
+		counts := make([]*redis.IntCmd, q.live)
+		for i, name := range q.names[:q.live] {
 			counts[i] = pipe.LLen(ctx, pendingKey(name))
 		}
 		if _, err := pipe.Exec(ctx); err != nil {

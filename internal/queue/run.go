@@ -81,6 +81,10 @@ func (q *Queue) Run(ctx context.Context, handle Handler) error {
 func (q *Queue) start(client redis.UniversalClient, handler asynq.Handler, stop <-chan struct{}) (servers []*asynq.Server, err error) {
 	complaints := &asynqLog{logger: q.logger}
 	for i, name := range q.names {
+		concurrency := q.concurrency
+		if name == bulkQueue {
+			concurrency = min(concurrency, bulkConcurrency)
+		}
 		server := asynq.NewServerFromRedisClient(&dequeuer{
 			UniversalClient: client,
 			pending:         pendingKey(name),
@@ -89,7 +93,7 @@ func (q *Queue) start(client redis.UniversalClient, handler asynq.Handler, stop 
 			longest:         q.wakes.longest,
 			stop:            stop,
 		}, asynq.Config{
-			Concurrency:              q.concurrency,
+			Concurrency:              concurrency,
 			Queues:                   map[string]int{name: 1},
 			TaskCheckInterval:        askAgain,
 			DelayedTaskCheckInterval: never,
@@ -139,6 +143,11 @@ func (r *runner) ProcessTask(ctx context.Context, task *asynq.Task) error {
 			r.queue.logger.Warn("dropped a task that this release cannot read; its deliveries are fed again when their lease ends", "error", err)
 		})
 		return nil
+	}
+	if queue, _ := asynq.GetQueueName(ctx); queue == bulkQueue {
+		for i := range deliveries {
+			deliveries[i].Bulk = true
+		}
 	}
 	if err := r.handle(ctx, deliveries); err != nil {
 		level := slog.LevelWarn

@@ -36,8 +36,8 @@ type queueSet uint32
 func (s *queueSet) add(i int)     { *s |= 1 << i }
 func (s queueSet) has(i int) bool { return s&(1<<i) != 0 }
 
-// allQueues has every queue there can be.
-const allQueues queueSet = 1<<MaxQueues - 1
+// allQueues has every queue there can be, the bulk queue included.
+const allQueues queueSet = 1<<(MaxQueues+1) - 1
 
 // wakes tells this process's servers that a task may be waiting: at once when this process pushed it,
 // through Redis pub/sub when another did. It is only ever a hint, which may come twice or not at all.

@@ -40,6 +40,21 @@ func (v View) CreateEndpoint(ctx context.Context, appRef string, e NewEndpoint) 
 	return made, nil
 }
 
+// Wanted reports whether any endpoint of an application would be owed a message of a type and channels
+// that were accepted now.
+func (v View) Wanted(ctx context.Context, appRef, eventType string, channels []string) (wanted bool, err error) {
+	q := v.db.WithContext(ctx)
+	app, err := v.applicationID(q, appRef)
+	if err != nil {
+		return false, failure("look for an endpoint", err)
+	}
+	err = q.Raw(`SELECT EXISTS (SELECT FROM endpoint e
+			WHERE e.tenant_id = ? AND e.app_id = ? AND e.deleted_at IS NULL AND NOT e.disabled
+			AND (e.event_types IS NULL OR ?::text = ANY (e.event_types))
+			AND (e.channels IS NULL OR e.channels && ?::text[]))`, v.scope.Tenant, app, eventType, array[string](channels)).Row().Scan(&wanted)
+	return wanted, failure("look for an endpoint", err)
+}
+
 // insertEndpoint needs the application's row locked: that is what makes the count hold.
 func (v View) insertEndpoint(tx *gorm.DB, app webhook.ApplicationID, e NewEndpoint) (webhook.Endpoint, error) {
 	if e.Secret.IsZero() {

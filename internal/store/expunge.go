@@ -1,7 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
 
 	"github.com/posthaste/posthaste/internal/webhook"
 )
@@ -24,6 +31,60 @@ func (v View) ExpungeMessage(ctx context.Context, appRef, ref string) error {
 	return failure("expunge message", err)
 }
 
+// ExpungeMessages removes the payloads of messages, each named by its id or event id, and says which of
+// them there are. Doing it again changes nothing.
+func (v View) ExpungeMessages(ctx context.Context, appRef string, refs []string) (found map[string]bool, err error) {
+	err = v.transaction(ctx, "expunge messages", func(tx *gorm.DB) error {
+		app, err := v.applicationID(tx, appRef)
+		if err != nil {
+			return err
+		}
+		found = make(map[string]bool, len(refs))
+		named, err := v.messagesCalled(tx, app, refs)
+		if err != nil || len(named) == 0 {
+			return err
+		}
+		ids := slices.SortedFunc(maps.Keys(named), func(a, b webhook.MessageID) int { return bytes.Compare(a[:], b[:]) })
+		var there []webhook.MessageID
+		err = tx.Raw(`UPDATE message m SET payload = NULL
+			WHERE m.tenant_id = ? AND m.app_id = ? AND m.id = ANY (?::text::uuid[]) AND m.id BETWEEN ? AND ? RETURNING m.id`,
+			v.scope.Tenant, app, uuids(ids), ids[0], ids[len(ids)-1]).Scan(&there).Error
+		for _, id := range there {
+			for _, ref := range named[id] {
+				found[ref] = true
+			}
+		}
+		return err
+	})
+	return found, err
+}
+
+// messagesCalled resolves messages' refs as messageID does; several may name one message.
+func (v View) messagesCalled(q *gorm.DB, app webhook.ApplicationID, refs []string) (map[webhook.MessageID][]string, error) {
+	named := make(map[webhook.MessageID][]string, len(refs))
+	var events []string
+	for _, ref := range refs {
+		if id, err := webhook.ParseID[webhook.MessageID](ref); err == nil {
+			named[id] = append(named[id], ref)
+		} else if storable(ref) {
+			events = append(events, ref)
+		}
+	}
+	if len(events) == 0 {
+		return named, nil
+	}
+	var rows []struct {
+		EventID   string
+		MessageID webhook.MessageID
+	}
+	err := q.Raw(`SELECT event_id, message_id FROM event_id WHERE tenant_id = ? AND app_id = ? AND event_id = ANY (?)`,
+		v.scope.Tenant, app, array[string](events)).Scan(&rows).Error
+	for _, r := range rows {
+		named[r.MessageID] = append(named[r.MessageID], r.EventID)
+	}
+	return named, err
+}
+
 // ExpungeAttempt removes the body of an attempt's answer for good and puts Expunged in its place. Doing
 // it again changes nothing.
 func (v View) ExpungeAttempt(ctx context.Context, appRef, msgRef string, id webhook.AttemptID) error {
@@ -38,4 +99,28 @@ func (v View) ExpungeAttempt(ctx context.Context, appRef, msgRef string, id webh
 		err = webhook.ErrNotFound
 	}
 	return failure("expunge attempt", err)
+}
+
+// erase removes the payloads of a task's messages, which are in order, and the bodies of their attempts'
+// answers. What is being sent at this moment may still bring an answer.
+func (s *Store) erase(ctx context.Context, tx pgx.Tx, t webhook.Task, messages []webhook.MessageID) error {
+	ids := make([][16]byte, len(messages))
+	for i, id := range messages {
+		ids[i] = id
+	}
+	_, err := tx.Exec(ctx, `UPDATE message SET payload = NULL
+		WHERE tenant_id = $1 AND app_id = $2 AND id = ANY ($3) AND id BETWEEN $4 AND $5 AND payload IS NOT NULL`,
+		t.TenantID.UUID(), t.ApplicationID.UUID(), ids, ids[0], ids[len(ids)-1])
+	if err != nil {
+		return fmt.Errorf("erase %d payloads: %w", len(ids), err)
+	}
+	_, err = tx.Exec(ctx, `UPDATE attempt SET response = convert_to($4::text, 'UTF8')
+		WHERE tenant_id = $1 AND app_id = $2 AND message_id = ANY ($3) AND id >= $5 AND id < $6 AND response IS NOT NULL`,
+		t.TenantID.UUID(), t.ApplicationID.UUID(), ids, Expunged,
+		// Another process's clock may be behind that of the one that accepted the message.
+		attemptIDAt(messages[0].Time().Add(-clockAhead)).UUID(), attemptIDAt(s.now().Add(clockAhead)).UUID())
+	if err != nil {
+		return fmt.Errorf("erase answers of %d messages: %w", len(ids), err)
+	}
+	return nil
 }

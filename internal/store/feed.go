@@ -35,7 +35,7 @@ WITH due AS MATERIALIZED (
 UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
 	state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
 WHERE ctid = ANY (ARRAY (SELECT ctid FROM due))
-RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, true`
+RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL, lost, true`
 
 // FeedDue releases at most limit deliveries whose time has come, as far back as from goes.
 func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Duration) ([]Fed, error) {
@@ -79,7 +79,7 @@ WHERE ctid = ANY (ARRAY (
 		WHERE d.tenant_id = w.tenant_id AND d.endpoint_id = w.endpoint_id AND d.state = 3
 		ORDER BY d.message_id LIMIT $3 FOR UPDATE
 	) d
-)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
+)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL, lost, false`
 
 	// The wakes served go behind those that were not, so that endpoints take turns.
 	rotateSQL = `UPDATE endpoint_wake w SET due_at = now(), resting_since = NULL
@@ -192,15 +192,21 @@ WHERE NOT EXISTS (
 ORDER BY p.tenant_id, p.endpoint_id
 ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL`
 
+// bulkPause is how long a task's delivery waits that could not be handed to the queue.
+const bulkPause = 2 * time.Second
+
 // Park puts released deliveries that could not be handed to the queue back among the parked, so that
-// they go as soon as there is room instead of when their lease ends.
+// they go as soon as there is room instead of when their lease ends. Those of a task wait for a moment
+// instead: parked, they would stand in line with what is live, and before it, since they are older.
 func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery) error {
 	c := columns(deliveries)
 	_, err := s.pool.Exec(ctx, `
-WITH parked AS (
-	UPDATE delivery SET state = 3, due_at = NULL WHERE ctid = ANY (ARRAY (`+fencedSQL+`)) RETURNING tenant_id, endpoint_id
-)`+wakeParkedSQL,
-		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds)
+WITH put AS (
+	UPDATE delivery SET state = CASE WHEN task_id IS NULL THEN 3 ELSE 2 END,
+		due_at = CASE WHEN task_id IS NOT NULL THEN now() + make_interval(secs => $7) END
+	WHERE ctid = ANY (ARRAY (`+fencedSQL+`)) RETURNING tenant_id, endpoint_id, state
+), parked AS (SELECT tenant_id, endpoint_id FROM put WHERE state = 3)`+wakeParkedSQL,
+		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, bulkPause.Seconds())
 	if err != nil {
 		return fmt.Errorf("park %d deliveries: %w", len(deliveries), err)
 	}
@@ -271,7 +277,7 @@ func collectFed(rows pgx.Rows) ([]Fed, error) {
 		fed     []Fed
 	)
 	into := []any{(*[16]byte)(&f.Tenant), (*[16]byte)(&f.Message), (*[16]byte)(&f.Endpoint), &trigger,
-		&f.Attempt, &f.Feed, &f.Lost, &f.WasDue}
+		&f.Attempt, &f.Feed, &f.Bulk, &f.Lost, &f.WasDue}
 	_, err := pgx.ForEachRow(rows, into, func() error {
 		f.Trigger = webhook.Trigger(trigger)
 		fed = append(fed, f)

@@ -229,7 +229,7 @@ const fencedSQL = `
 // the start of a delivery that goes alone, because only those can be held against it.
 const renewSQL = `
 UPDATE delivery SET feed = feed + 1, due_at = now() + make_interval(secs => $7), lost = lost + CASE WHEN $8 THEN 1 ELSE 0 END
-WHERE ctid = ANY (ARRAY (` + fencedSQL + `)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost, false`
+WHERE ctid = ANY (ARRAY (` + fencedSQL + `)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL, lost, false`
 
 // Renew gives deliveries that are still fenced as they say a new lease, and returns them with their
 // new fences; the others are missing from the answer. countStart marks the start of deliveries that go

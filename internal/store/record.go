@@ -28,7 +28,18 @@ const maxRecordTries = 5
 // scheduled one too; a failure counts only under its own fence. An attempt is final if the delivery
 // ended with it. The rows are locked in the order of their keys and deleted by address: a join would
 // let the planner scan the table whenever vacuum has last seen it empty.
-const recordSQL = `
+const (
+	recordSQL = recordEndSQL + recordAttemptSQL
+
+	// recordTaskSQL is the same for batches in which a task's delivery may end.
+	recordTaskSQL = recordEndSQL + `, ended AS (
+	SELECT g.tenant_id, g.task_id, o.ok, o.at FROM gone g CROSS JOIN LATERAL (
+		SELECT bool_or(t.status = 0) AS ok, max(t.id::text) AS at FROM t
+		WHERE t.tenant_id = g.tenant_id AND t.message_id = g.message_id AND t.endpoint_id = g.endpoint_id AND t.trigger = g.trigger AND t.final
+	) o WHERE g.task_id IS NOT NULL
+), counted AS (` + countEndedSQL + `)` + recordAttemptSQL
+
+	recordEndSQL = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[],
 		$7::uuid[], $8::uuid[], $9::smallint[], $10::boolean[], $11::boolean[], $12::smallint[], $13::smallint[], $14::text[],
@@ -44,8 +55,9 @@ WITH t AS MATERIALIZED (
 				OR t.status = 0 AND t.trigger = 1)
 			FOR UPDATE OFFSET 0
 		) d WHERE t.final
-	)) RETURNING tenant_id, message_id, endpoint_id, trigger
-)
+	)) RETURNING tenant_id, message_id, endpoint_id, trigger, task_id
+)`
+	recordAttemptSQL = `
 INSERT INTO attempt (tenant_id, app_id, message_id, endpoint_id, id, trigger, number, sent, final, status,
 	http_status, error_class, duration_ms, url, response, detail)
 SELECT t.tenant_id, t.app_id, t.message_id, t.endpoint_id, t.id, t.trigger, t.number, t.sent,
@@ -54,6 +66,7 @@ SELECT t.tenant_id, t.app_id, t.message_id, t.endpoint_id, t.id, t.trigger, t.nu
 		AND g.tenant_id = t.tenant_id)),
 	t.status, t.http_status, t.error_class, t.duration_ms, t.url, t.response, t.detail
 FROM t ON CONFLICT DO NOTHING`
+)
 
 // retrySQL sends failed deliveries into their wait, each under its own fence.
 const retrySQL = `
@@ -102,6 +115,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		responses, details = make([][]byte, n), make([][]byte, n)
 		retries            []webhook.Delivery
 		waits              []float64
+		manual             []webhook.Delivery
 	)
 	for i, r := range batch {
 		a := &r.Attempt
@@ -115,6 +129,9 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		statuses[i], https[i], classes[i] = int16(a.Status), a.HTTPStatus, string(a.Class)
 		durations[i], urls[i] = int32(min(a.Duration.Milliseconds(), 1<<31-1)), a.URL
 		responses[i], details[i] = a.Response, detail
+		if r.Delivery.Trigger == webhook.TriggerManual {
+			manual = append(manual, r.Delivery)
+		}
 		if !r.Outcome.Final {
 			retries = append(retries, r.Delivery)
 			waits = append(waits, r.Outcome.Wait.Seconds())
@@ -122,7 +139,13 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 	}
 	c := columns(deliveries)
 	var b pgx.Batch
-	b.Queue(recordSQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,
+	statement := recordSQL
+	if len(manual) > 0 {
+		m := columns(manual)
+		b.Queue(taskOfSQL, m.tenants, m.messages, m.endpoints)
+		statement = recordTaskSQL
+	}
+	b.Queue(statement, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,
 		apps, ids, numbers, sent, final, statuses, https, classes, durations, urls, responses, details)
 	if len(retries) > 0 {
 		c := columns(retries)

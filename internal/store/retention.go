@@ -164,8 +164,10 @@ WITH gone AS (
 	DELETE FROM delivery WHERE ctid = ANY (ARRAY (
 		SELECT ctid FROM delivery WHERE message_id < $1
 		ORDER BY tenant_id, message_id, endpoint_id, trigger LIMIT $2 FOR UPDATE
-	)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt
-)
+	)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, task_id
+), ended AS (
+	SELECT tenant_id, task_id, false AS ok, message_id::text AS at FROM gone
+), counted AS (` + countEndedSQL + `)
 SELECT g.tenant_id, g.message_id, g.endpoint_id, g.trigger, g.attempt, e.app_id, e.url
 FROM gone g CROSS JOIN LATERAL (
 	SELECT app_id, url FROM endpoint e WHERE e.tenant_id = g.tenant_id AND e.id = g.endpoint_id OFFSET 0

@@ -23,6 +23,7 @@ type estate struct {
 	attempt   webhook.Attempt
 	eventType webhook.EventType
 	session   webhook.PortalSession
+	task      webhook.Task
 	key       [32]byte // of an idempotent request
 }
 
@@ -47,6 +48,7 @@ func (w world) estate(t *testing.T, tenant webhook.Tenant, name string) (e estat
 	e.session = must[webhook.PortalSession](t)(view.CreatePortalSession(t.Context(), webhook.PortalSession{
 		ApplicationID: app.ID, ID: webhook.NewSessionID(), Label: "label-" + name, ExpiresAt: time.Now().Add(time.Hour),
 	}))
+	e.task = must[webhook.Task](t)(view.CreateTask(t.Context(), newTask(app.ID.String(), e.endpoint.ID.String())))
 	e.key = randomKey()
 	_, _, err = view.Once(t.Context(), e.key, e.key, true, func(context.Context, store.View) (store.Response, error) {
 		return store.Response{Status: 201, Body: []byte("of " + name)}, nil
@@ -55,11 +57,15 @@ func (w world) estate(t *testing.T, tenant webhook.Tenant, name string) (e estat
 	return e
 }
 
+func newTask(app, endpoint string) store.NewTask {
+	return store.NewTask{Kind: webhook.TaskRecover, Application: app, Endpoint: endpoint, Since: time.Now().Add(-time.Hour), Until: time.Now()}
+}
+
 // rows is everything stored of an estate, as text.
 func (w world) rows(t *testing.T, e estate, wholeTenant bool) map[string]string {
 	t.Helper()
 	where := map[string]string{
-		"application": "id = $2", "endpoint": "app_id = $2", "message": "app_id = $2", "attempt": "app_id = $2", "event_id": "app_id = $2", "portal_session": "app_id = $2",
+		"application": "id = $2", "endpoint": "app_id = $2", "message": "app_id = $2", "attempt": "app_id = $2", "event_id": "app_id = $2", "portal_session": "app_id = $2", "task": "app_id = $2",
 		"endpoint_secret": "endpoint_id IN (SELECT id FROM endpoint WHERE tenant_id = $1 AND app_id = $2)",
 	}
 	if wholeTenant {
@@ -72,7 +78,7 @@ func (w world) rows(t *testing.T, e estate, wholeTenant bool) map[string]string 
 		rows[table] = one[string](t, w.sql, `SELECT COALESCE(string_agg(to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text), '')
 			FROM `+table+` t WHERE tenant_id = $1 AND `+condition, e.tenant.ID.UUID(), e.app.ID.UUID())
 	}
-	for _, table := range []string{"application", "endpoint", "message", "attempt", "event_id", "endpoint_secret", "portal_session"} {
+	for _, table := range []string{"application", "endpoint", "message", "attempt", "event_id", "endpoint_secret", "portal_session", "task"} {
 		if rows[table] == "" {
 			t.Fatalf("the estate has no %s", table)
 		}
@@ -346,6 +352,49 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 		_, _, err := v.SendExample(ctx, app, ep, webhook.Message{ID: webhook.NewMessageID(), EventType: "e", ExpiresAt: theirs.message.ExpiresAt}, store.Release{})
 		return err
 	})
+
+	m["ExpungeMessages"] = append(byApp(func(ctx context.Context, v store.View, app string) error {
+		_, err := v.ExpungeMessages(ctx, app, theirMessages)
+		return err
+	}), step{"their messages", func(ctx context.Context, v store.View) error {
+		found, err := v.ExpungeMessages(ctx, myApp, theirMessages)
+		if len(found) > 0 {
+			return errSeen
+		}
+		return err
+	}, nothing})
+	m["Wanted"] = byApp(func(ctx context.Context, v store.View, app string) error {
+		_, err := v.Wanted(ctx, app, "user.created", nil)
+		return err
+	})
+	m["CreateTask"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.CreateTask(ctx, newTask(app, ep))
+		return err
+	})
+	m["PlanTask"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.PlanTask(ctx, newTask(app, ep))
+		return err
+	})
+	m["Task"] = []step{{"", func(ctx context.Context, v store.View) error {
+		_, err := v.Task(ctx, theirs.task.ID)
+		return err
+	}, nf}}
+	m["Tasks"] = []step{{"", func(ctx context.Context, v store.View) error {
+		var err error
+		for _, iterator := range []string{"", theirs.task.ID.String(), "-" + theirs.task.ID.String()} {
+			l, e := v.Tasks(ctx, "", "", store.Page{Iterator: iterator})
+			err = errors.Join(err, none(l, e, func(t webhook.Task) bool { return t.ID == theirs.task.ID }))
+		}
+		return err
+	}, nothing}}
+	m["PauseTask"] = []step{{"", func(ctx context.Context, v store.View) error {
+		_, err := v.PauseTask(ctx, theirs.task.ID, true)
+		return err
+	}, nf}}
+	m["CancelTask"] = []step{{"", func(ctx context.Context, v store.View) error {
+		_, err := v.CancelTask(ctx, theirs.task.ID)
+		return err
+	}, nf}}
 
 	// Each of the three in turn is theirs while the others are mine; then two are.
 	m["Resend"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {

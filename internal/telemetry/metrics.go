@@ -50,6 +50,7 @@ const (
 	ReleasedDue  Reason = "due"  // its time has come: a retry, or a lease that ended
 	ReleasedWake Reason = "wake" // it was parked and its endpoint was woken
 	ReleasedLost Reason = "lost" // the queue lost it
+	ReleasedTask Reason = "task" // a background task owes it
 )
 
 // FencedKind says what the fence kept from happening.
@@ -146,7 +147,7 @@ func NewMetrics() *Metrics {
 		}
 	}
 	released := vec("posthaste_feeder_released_total", "Deliveries released by the feeder, by reason.", "reason")
-	for _, r := range []Reason{ReleasedDue, ReleasedWake, ReleasedLost} {
+	for _, r := range []Reason{ReleasedDue, ReleasedWake, ReleasedLost, ReleasedTask} {
 		m.released[r] = released.WithLabelValues(string(r))
 	}
 	fenced := vec("posthaste_fenced_total", "Stale work kept from acting, by kind.", "kind")

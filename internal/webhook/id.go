@@ -33,6 +33,7 @@ type (
 	apiKeyKind      struct{}
 	secretKind      struct{}
 	sessionKind     struct{}
+	taskKind        struct{}
 )
 
 func (tenantKind) prefix() string      { return "org_" }
@@ -43,6 +44,7 @@ func (attemptKind) prefix() string     { return "atmpt_" }
 func (apiKeyKind) prefix() string      { return "key_" }
 func (secretKind) prefix() string      { return "sec_" }
 func (sessionKind) prefix() string     { return "ps_" }
+func (taskKind) prefix() string        { return "qtask_" }
 
 type (
 	// TenantID names a tenant (org_…).
@@ -61,6 +63,8 @@ type (
 	SecretID = ID[secretKind]
 	// PortalSessionID names a portal session (ps_…).
 	PortalSessionID = ID[sessionKind]
+	// TaskID names a background task (qtask_…).
+	TaskID = ID[taskKind]
 )
 
 // idTextLength is the number of base62 characters behind the prefix: 27 hold 160 bits.
@@ -104,6 +108,7 @@ var (
 	NewAPIKeyID      = NewID[apiKeyKind]
 	NewSecretID      = NewID[secretKind]
 	NewSessionID     = NewID[sessionKind]
+	NewTaskID        = NewID[taskKind]
 )
 
 // NewAttemptIDAt makes an attempt id whose time is the attempt's start.
