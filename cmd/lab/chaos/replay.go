@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
@@ -85,6 +86,7 @@ func killDuringReplay(ctx context.Context, s *stage) error {
 	}
 	victims := s.victims()
 	before := s.sink.arrivedSoFar(s.replay.number)
+	var killed []string
 	for i, victim := range victims {
 		// Each at a random moment of its own part of the replay.
 		share := strikeFrom + (strikeTo-strikeFrom)*(float64(i)+s.random.Float64())/float64(len(victims))
@@ -102,7 +104,9 @@ func killDuringReplay(ctx context.Context, s *stage) error {
 			return err
 		}
 		s.bit(victim.what + " killed")
+		killed = append(killed, fmt.Sprintf("%s after %v", victim.what, time.Since(s.replay.asked).Round(100*time.Millisecond)))
 	}
+	s.note("killed: %s", strings.Join(killed, ", "))
 	return s.ready(ctx)
 }
 
@@ -240,7 +244,8 @@ func finishReplay(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	s.note("replay of %d took %v", task.Counted, time.Since(s.replay.asked).Round(100*time.Millisecond))
+	s.note("replay of %d took %v and stood still for %v at most", task.Counted,
+		time.Since(s.replay.asked).Round(100*time.Millisecond), s.longestPause(s.replay.asked).Round(100*time.Millisecond))
 	s.judge(task, s.replay.owed, s.replay.asked)
 	if err := s.settle(ctx); err != nil {
 		return err
@@ -276,6 +281,21 @@ func (s *stage) judge(task backgroundTask, owed []string, asked time.Time) {
 	if again := s.sentAgain(asked); task.Done < delivered-again || task.Done > delivered {
 		s.found(ledger.Task, "%s says that %d are done, but the endpoint took %d, and %d were sent more than once", task.ID, task.Done, delivered, again)
 	}
+}
+
+// longestPause is the longest time without any request at the replayed endpoint, from a moment until
+// its last request.
+func (s *stage) longestPause(after time.Time) time.Duration {
+	records, _ := s.sink.snapshot()
+	slices.SortFunc(records, func(a, b ledger.Record) int { return a.Arrived.Compare(b.Arrived) })
+	longest := time.Duration(0)
+	for _, record := range records {
+		if record.Endpoint == s.replay.number && record.Arrived.After(after) {
+			longest = max(longest, record.Arrived.Sub(after))
+			after = record.Arrived
+		}
+	}
+	return longest
 }
 
 // sentAgain is how many messages reached the replayed endpoint more than once after a moment.

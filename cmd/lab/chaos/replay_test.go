@@ -167,6 +167,21 @@ func TestAsksNameTheReplayedEndpoint(t *testing.T) {
 	}
 }
 
+func TestTheLongestPauseEndsWithARequest(t *testing.T) {
+	s := replaying(3)
+	asked := time.Unix(1_800_000_000, 0)
+	if got := s.longestPause(asked); got != 0 {
+		t.Errorf("nothing arrived: %v", got)
+	}
+	arrives(s, 2, 200, asked.Add(9*time.Second))
+	arrives(s, 0, 200, asked.Add(-time.Minute))
+	arrives(s, 1, 200, asked.Add(2*time.Second))
+	s.sink.records = append(s.sink.records, ledger.Record{Endpoint: 8, Arrived: asked.Add(5 * time.Second)})
+	if got := s.longestPause(asked); got != 7*time.Second {
+		t.Error(got)
+	}
+}
+
 func TestTasksAreAskedForUntilThereIsAnAnswer(t *testing.T) {
 	var keys []string
 	running := 0
