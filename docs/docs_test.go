@@ -88,6 +88,11 @@ var limits = []struct {
 	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
 	{"`throttleRate`", count(webhook.MaxThrottleRate) + " per second", "MaxThrottleRate"},
 	{"kept part of a receiver's answer", size(webhook.MaxKeptResponse), "MaxKeptResponse"},
+	{"time that one recovery spans", hours(webhook.MaxRecoverRange) + fmt.Sprintf(" and %.0f minutes", webhook.RangeSlack.Minutes()), "MaxRecoverRange RangeSlack"},
+	{"background tasks of an application at once", count(webhook.MaxRunningTasks), "MaxRunningTasks"},
+	{"failures in a row that end a background task", fmt.Sprintf("%s by default, at most %s", count(webhook.DefaultStopAfter), count(webhook.MaxStopAfter)),
+		"DefaultStopAfter MaxStopAfter"},
+	{"`ids` of one request to remove payloads", count(webhook.MaxBulkExpunge), "MaxBulkExpunge"},
 	{"name of a tenant or an API key", size(webhook.MaxName), "MaxName"},
 }
 

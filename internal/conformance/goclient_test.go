@@ -18,6 +18,7 @@ import (
 const (
 	customer = "customer-1"
 	mainHook = "main"
+	lateHook = "late-hook"
 )
 
 // scenario is what a step of the Go client works with.
@@ -72,6 +73,11 @@ var goSteps = []struct {
 	{"example", "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example", scenario.example},
 	{"erase an answer", "DELETE /api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", scenario.eraseAnswer},
 	{"erase a payload", "DELETE /api/v1/app/{app_id}/msg/{msg_id}/content", scenario.erasePayload},
+	{"replay what was missed", "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", scenario.replayMissing},
+	{"replay what a filter selects", "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", scenario.bulkReplay},
+	{"background tasks", "GET /api/v1/background-task", scenario.backgroundTasks},
+	{"ask before sending", "POST /api/v1/app/{app_id}/msg/precheck/active", scenario.precheck},
+	{"erase all payloads", "POST /api/v1/app/{app_id}/msg/expunge-all-contents", scenario.eraseAll},
 	{"a customer's own access", "POST /api/v1/auth/app-portal-access/{app_id}", scenario.access},
 	{"end every customer's access", "POST /api/v1/auth/app/{app_id}/expire-all", scenario.expireAll},
 	{"delete an application", "", scenario.deleteApplication},

@@ -234,6 +234,70 @@ func (s scenario) recover() {
 	s.want("a task", strings.HasPrefix(got.Id, "qtask_") && got.Task == models.BACKGROUNDTASKTYPE_ENDPOINT_RECOVER, got)
 }
 
+// finished waits until a background task is, and returns it.
+func (s scenario) finished(id string) *models.BackgroundTaskOut {
+	s.Helper()
+	until(s, func() (*models.BackgroundTaskOut, error) { return s.client.BackgroundTask.Get(s.Context(), id) },
+		func(t models.BackgroundTaskOut) bool { return t.Status != models.BACKGROUNDTASKSTATUS_RUNNING })
+	got := must(s.client.BackgroundTask.Get(s.Context(), id))(s)
+	s.want("finished", got.Id == id && got.Status == models.BACKGROUNDTASKSTATUS_FINISHED && got.Data["appId"] != nil, got)
+	return got
+}
+
+func (s scenario) replayMissing() {
+	sent := must(s.client.Message.Create(s.Context(), customer, models.MessageIn{EventType: "late.type", Payload: map[string]any{"n": 1}}, nil))(s)
+	late := must(s.client.Endpoint.Create(s.Context(), customer, models.EndpointIn{Url: s.receiver.url + "/late", Uid: new(lateHook), FilterTypes: nil}, nil))(s)
+	got := must(s.client.Endpoint.ReplayMissing(s.Context(), customer, lateHook, models.ReplayIn{Since: time.Now().Add(-time.Hour)}, nil))(s)
+	s.want("a task", got.Task == models.BACKGROUNDTASKTYPE_ENDPOINT_REPLAY, got)
+	s.receiver.wait(s.T, sent.Id, 1)
+	s.want("of its endpoint", s.finished(got.Id).Data["endpointId"] == late.Id, got)
+}
+
+func (s scenario) bulkReplay() {
+	got := must(s.client.Endpoint.BulkReplay(s.Context(), customer, lateHook, models.BulkReplayIn{
+		Since: time.Now().Add(-time.Hour), EventTypes: []string{"late.type"}, Status: new(models.MESSAGESTATUS_SUCCESS),
+		StatusCodeClass: new(models.STATUSCODECLASS_CODE2XX),
+	}, nil))(s)
+	s.want("a task", got.Task == models.BACKGROUNDTASKTYPE_ENDPOINT_BULK_REPLAY, got)
+	s.finished(got.Id)
+	_, err := s.client.Endpoint.BulkReplay(s.Context(), customer, lateHook, models.BulkReplayIn{Since: time.Now().Add(time.Hour)}, nil)
+	body := s.refused(err, http.StatusUnprocessableEntity)
+	s.want("about the time", slices.Equal(body.at(), []string{"body.since"}), body)
+}
+
+func (s scenario) backgroundTasks() {
+	kind := models.BACKGROUNDTASKTYPE_ENDPOINT_BULK_REPLAY
+	got := must(s.client.BackgroundTask.List(s.Context(), &svix.BackgroundTaskListOptions{Task: &kind}))(s)
+	s.want("the bulk replay", len(got.Data) == 1 && got.Data[0].Task == kind && got.Done, got)
+	_, err := s.client.BackgroundTask.Get(s.Context(), "qtask_000000000000000000000000000")
+	s.refused(err, http.StatusNotFound)
+	s.walk(3, func(limit *uint64, iterator *string) (page, error) {
+		got, err := s.client.BackgroundTask.List(s.Context(), &svix.BackgroundTaskListOptions{Limit: limit, Iterator: iterator})
+		if err != nil {
+			return page{}, err
+		}
+		return page{names(got.Data, func(t models.BackgroundTaskOut) string { return t.Id }), got.Iterator, got.PrevIterator, got.Done}, nil
+	})
+}
+
+func (s scenario) precheck() {
+	got := must(s.client.Message.Precheck(s.Context(), customer, models.MessagePrecheckIn{EventType: "any.type"}, nil))(s)
+	s.want("wanted", got.Active, got)
+	s.ok(s.client.Endpoint.Delete(s.Context(), customer, lateHook))
+	got = must(s.client.Message.Precheck(s.Context(), customer, models.MessagePrecheckIn{EventType: "any.type", Channels: []string{"a"}}, nil))(s)
+	s.want("wanted by nobody", !got.Active, got)
+}
+
+func (s scenario) eraseAll() {
+	got := must(s.client.Message.ExpungeAllContents(s.Context(), customer, nil))(s)
+	s.want("a task", got.Task == models.BACKGROUNDTASKTYPE_APPLICATION_PURGE_CONTENT, got)
+	s.finished(got.Id)
+	list := must(s.client.Message.List(s.Context(), customer, &svix.MessageListOptions{WithContent: new(true)}))(s)
+	for _, m := range list.Data {
+		s.want("erased", m.Payload["expired"] == true, m)
+	}
+}
+
 func (s scenario) statistics() {
 	got := must(s.client.Endpoint.GetStats(s.Context(), customer, mainHook, nil))(s)
 	s.want("counted", got.Success >= 3 && got.Fail >= 1, got)

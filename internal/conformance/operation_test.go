@@ -40,7 +40,7 @@ var operations = []operation{
 	{request: "GET /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret"},
 	{request: "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate"},
 	{request: "GET /api/v1/app/{app_id}/endpoint/{endpoint_id}/stats"},
-	{request: "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", pending: true},
+	{request: "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover"},
 	{request: "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example"},
 
 	{request: "GET /api/v1/app/{app_id}/msg"},

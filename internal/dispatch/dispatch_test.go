@@ -119,6 +119,28 @@ func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
 	r.until("the window opens", r.d.Admits)
 }
 
+// What background tasks owe takes no room from what is live, and goes only while that is little.
+func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
+	r := newRig(t, 2*quietShare, storetest.Redis(t))
+	bulk := feds(r.released(300))
+	for i := range bulk {
+		bulk[i].Bulk = true
+	}
+	r.d.Push(t.Context(), bulk)
+	if room := r.d.Room(t.Context()); room != 2*quietShare || !r.d.Admits() || !r.d.Quiet(t.Context()) {
+		t.Errorf("with bulk alone there is room for %d", room)
+	}
+	r.d.Push(t.Context(), feds(r.released(1)))
+	r.d.Push(t.Context(), feds(r.released(1)))
+	if !r.d.Quiet(t.Context()) {
+		t.Error("a sixteenth of the window is not quiet")
+	}
+	r.d.Push(t.Context(), feds(r.released(1)))
+	if r.d.Quiet(t.Context()) {
+		t.Error("more than a sixteenth of the window is quiet")
+	}
+}
+
 func TestWhatIsOfferedIsPushedInFewTasks(t *testing.T) {
 	r := newRig(t, 0, storetest.Redis(t))
 	r.d.Offer(nil)

@@ -36,6 +36,25 @@ func TestTasksHoldEveryDeliveryOnceInOrderAndEvenly(t *testing.T) {
 	})
 }
 
+func TestLiveAndBulkNeverShareATask(t *testing.T) {
+	fed := make([]store.Fed, 70)
+	for i := range fed {
+		fed[i].Bulk = i%3 == 0
+	}
+	total := 0
+	for _, task := range FedTasks(fed) {
+		total += len(task)
+		for _, d := range task {
+			if d.Bulk != task[0].Bulk {
+				t.Fatal("a task carries both")
+			}
+		}
+	}
+	if total != len(fed) {
+		t.Errorf("%d of %d", total, len(fed))
+	}
+}
+
 func TestWhatKeepsGettingLostGoesAlone(t *testing.T) {
 	fed := make([]store.Fed, 40)
 	for i := range fed {

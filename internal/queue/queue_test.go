@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -89,10 +90,53 @@ func TestLengthCountsWaitingTasksOfAllQueues(t *testing.T) {
 		if n, err := q.Length(t.Context()); n != len(tasks) || err != nil {
 			t.Errorf("length %d, %v; want %d", n, err, len(tasks))
 		}
-		for _, name := range q.names {
+		for _, name := range q.names[:q.live] {
 			if n := q.client.LLen(t.Context(), pendingKey(name)).Val(); n < maxRoundTrip/DefaultQueues {
 				t.Errorf("%s has %d tasks; they are not spread", name, n)
 			}
+		}
+	})
+}
+
+// What background tasks owe has a queue of its own, which does not count as live work.
+func TestBulkHasAQueueOfItsOwn(t *testing.T) {
+	eachRedis(t, func(t *testing.T, url string) {
+		q := open(t, Options{URL: url})
+		bulk, live := deliveries(3), deliveries(2)
+		for i := range bulk {
+			bulk[i].Bulk = true
+		}
+		if err := q.Push(t.Context(), [][]webhook.Delivery{append(slices.Clone(bulk), live...)}); err == nil {
+			t.Error("a task that is both is pushed")
+		}
+		if err := q.Push(t.Context(), [][]webhook.Delivery{bulk, live}); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := q.Length(t.Context()); n != 1 || err != nil {
+			t.Errorf("length %d, %v; want the live task alone", n, err)
+		}
+		if n := q.client.LLen(t.Context(), pendingKey(bulkQueue)).Val(); n != 1 {
+			t.Errorf("%d tasks in the bulk queue", n)
+		}
+		got := make(chan []webhook.Delivery, 2)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- q.Run(ctx, func(_ context.Context, d []webhook.Delivery) error { got <- d; return nil })
+		}()
+		for range 2 {
+			want := live
+			d := <-got
+			if d[0].Bulk {
+				want = bulk
+			}
+			if !slices.Equal(d, want) {
+				t.Errorf("got %+v, want %+v", d, want)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

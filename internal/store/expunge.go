@@ -101,6 +101,14 @@ func (v View) ExpungeAttempt(ctx context.Context, appRef, msgRef string, id webh
 	return failure("expunge attempt", err)
 }
 
+// The bounds on the ids leave out the days that cannot match.
+const (
+	erasePayloadsSQL = `UPDATE message SET payload = NULL
+	WHERE tenant_id = $1 AND app_id = $2 AND id = ANY ($3) AND id BETWEEN $4 AND $5 AND payload IS NOT NULL`
+	eraseAnswersSQL = `UPDATE attempt SET response = convert_to($4::text, 'UTF8')
+	WHERE tenant_id = $1 AND app_id = $2 AND message_id = ANY ($3) AND id >= $5 AND id < $6 AND response IS NOT NULL`
+)
+
 // erase removes the payloads of a task's messages, which are in order, and the bodies of their attempts'
 // answers. What is being sent at this moment may still bring an answer.
 func (s *Store) erase(ctx context.Context, tx pgx.Tx, t webhook.Task, messages []webhook.MessageID) error {
@@ -108,15 +116,11 @@ func (s *Store) erase(ctx context.Context, tx pgx.Tx, t webhook.Task, messages [
 	for i, id := range messages {
 		ids[i] = id
 	}
-	_, err := tx.Exec(ctx, `UPDATE message SET payload = NULL
-		WHERE tenant_id = $1 AND app_id = $2 AND id = ANY ($3) AND id BETWEEN $4 AND $5 AND payload IS NOT NULL`,
-		t.TenantID.UUID(), t.ApplicationID.UUID(), ids, ids[0], ids[len(ids)-1])
+	_, err := tx.Exec(ctx, erasePayloadsSQL, t.TenantID.UUID(), t.ApplicationID.UUID(), ids, ids[0], ids[len(ids)-1])
 	if err != nil {
 		return fmt.Errorf("erase %d payloads: %w", len(ids), err)
 	}
-	_, err = tx.Exec(ctx, `UPDATE attempt SET response = convert_to($4::text, 'UTF8')
-		WHERE tenant_id = $1 AND app_id = $2 AND message_id = ANY ($3) AND id >= $5 AND id < $6 AND response IS NOT NULL`,
-		t.TenantID.UUID(), t.ApplicationID.UUID(), ids, Expunged,
+	_, err = tx.Exec(ctx, eraseAnswersSQL, t.TenantID.UUID(), t.ApplicationID.UUID(), ids, Expunged,
 		// Another process's clock may be behind that of the one that accepted the message.
 		attemptIDAt(messages[0].Time().Add(-clockAhead)).UUID(), attemptIDAt(s.now().Add(clockAhead)).UUID())
 	if err != nil {

@@ -197,3 +197,48 @@ func TestReadsTouchOnlyTheirPartitions(t *testing.T) {
 		}
 	}
 }
+
+// So must the statements of background tasks, which go past gorm.
+func TestTasksTouchOnlyTheirPartitions(t *testing.T) {
+	t.Parallel()
+	const days = 24 * time.Hour
+	w := newWorld(t)
+	now := time.Now().UTC().Truncate(days).Add(12 * time.Hour)
+	for _, back := range []time.Duration{0, 9 * days, 18 * days, 27 * days} {
+		w.partitions(t, now.Add(-back))
+	}
+	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
+	old := now.Add(-5 * days)
+	message := w.putMessage(t, webhook.Message{ID: messageAt(old), Payload: []byte("{}")})
+	for range 200 { // elsewhere
+		w.putMessage(t, webhook.Message{ID: messageAt(now)})
+	}
+	w.exec(t, `ANALYZE`)
+	tenant, app, e := w.tenant.ID, w.app.ID, endpoint.ID
+	from, to := messageAt(old.Add(-time.Hour)), messageAt(old.Add(time.Hour))
+	first, last := webhook.NewAttemptIDAt(old.Add(-time.Hour)), webhook.NewAttemptIDAt(old.Add(time.Hour))
+	of := func(table string) string { return table + old.Format("_p20060102") }
+	ids := "{" + fmt.Sprintf("%x", message.ID.UUID()) + "}"
+	for name, c := range map[string]struct {
+		statement
+		want []string
+	}{
+		"facts": {statement{store.TaskFactsSQL, []any{tenant, app, e, from, to, "c", "t", "{user.created}", "{user.created}", "{c}", 100, first, last}},
+			[]string{of("attempt"), of("message")}},
+		"messages":       {statement{store.TaskMessagesSQL, []any{tenant, app, from, to, 100}}, []string{of("message")}},
+		"erase payloads": {statement{store.ErasePayloadsSQL, []any{tenant, app, ids, from, to}}, []string{of("message")}},
+		"erase answers":  {statement{store.EraseAnswersSQL, []any{tenant, app, ids, store.Expunged, first, last}}, []string{of("attempt")}},
+	} {
+		for _, generic := range []bool{false, true} {
+			got := w.touched(t, c.statement, generic)
+			if len(got) == 0 {
+				t.Errorf("%s: the plan shows no partition", name)
+			}
+			for _, p := range got {
+				if !slices.Contains(c.want, p) {
+					t.Errorf("%s (generic plan %v): reads %s, which cannot match; all: %v", name, generic, p, got)
+				}
+			}
+		}
+	}
+}

@@ -33,10 +33,9 @@ const (
 
 	// recordTaskSQL is the same for batches in which a task's delivery may end.
 	recordTaskSQL = recordEndSQL + `, ended AS (
-	SELECT g.tenant_id, g.task_id, o.ok, o.at FROM gone g CROSS JOIN LATERAL (
-		SELECT bool_or(t.status = 0) AS ok, max(t.id::text) AS at FROM t
-		WHERE t.tenant_id = g.tenant_id AND t.message_id = g.message_id AND t.endpoint_id = g.endpoint_id AND t.trigger = g.trigger AND t.final
-	) o WHERE g.task_id IS NOT NULL
+	SELECT g.tenant_id, g.task_id, bool_or(t.status = 0) AS ok, max(t.id::text) AS at
+	FROM gone g JOIN t USING (tenant_id, message_id, endpoint_id, trigger)
+	WHERE g.task_id IS NOT NULL AND t.final GROUP BY g.tenant_id, g.task_id, g.message_id, g.endpoint_id
 ), counted AS (` + countEndedSQL + `)` + recordAttemptSQL
 
 	recordEndSQL = `

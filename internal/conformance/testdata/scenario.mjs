@@ -37,6 +37,14 @@ export async function run(svix, names) {
   }
 }
 
+// finished waits until a background task is, and returns it.
+async function finished(client, id) {
+  let task;
+  await until(async () => (task = await client.backgroundTask.get(id)), ({ status }) => status !== "running");
+  assert.equal(task.status, "finished", JSON.stringify(task));
+  return task;
+}
+
 // A receiver that keeps what arrives. `fail` makes it refuse the next so many requests.
 async function listen(svix) {
   const arrived = [];
@@ -389,6 +397,53 @@ const steps = [
     await client.message.expungeContent(app, "first");
     await client.message.expungeContent(app, "first");
     assert.deepEqual((await client.message.get(app, "first", { withContent: true })).payload, { expired: true });
+  }],
+
+  ["replay what was missed", "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", async ({ client, receiver }) => {
+    const { id } = await client.message.create(app, { eventType: "late.type", payload: { n: 1 } });
+    const late = await client.endpoint.create(app, { url: receiver.at("/late"), uid: "late-hook" });
+    const task = await client.endpoint.replayMissing(app, "late-hook", { since: new Date(Date.now() - 3600e3) });
+    assert.equal(task.task, "endpoint.replay");
+    await receiver.wait(id, "/late");
+    assert.equal((await finished(client, task.id)).data.endpointId, late.id);
+  }],
+
+  ["replay what a filter selects", "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", async ({ client, refused }) => {
+    const since = new Date(Date.now() - 3600e3);
+    const task = await client.endpoint.bulkReplay(app, "late-hook", { since, eventTypes: ["late.type"], status: 0, statusCodeClass: 200 });
+    assert.equal(task.task, "endpoint.bulk-replay");
+    await finished(client, task.id);
+    const later = { since: new Date(Date.now() + 3600e3) };
+    assert.deepEqual((await refused(() => client.endpoint.bulkReplay(app, "late-hook", later), 422)).detail[0].loc, ["body", "since"]);
+  }],
+
+  ["background tasks", "GET /api/v1/background-task", async ({ client, refused }) => {
+    const { data } = await client.backgroundTask.list({ task: "endpoint.bulk-replay" });
+    assert.deepEqual(data.map((t) => [t.task, t.status]), [["endpoint.bulk-replay", "finished"]]);
+    await refused(() => client.backgroundTask.get("qtask_000000000000000000000000000"), 404);
+    await walk((o) => client.backgroundTask.list(o), "id", 3);
+  }],
+
+  ["ask before sending", "POST /api/v1/app/{app_id}/msg/precheck/active", async ({ client }) => {
+    assert.deepEqual(await client.message.precheck(app, { eventType: "any.type" }), { active: true });
+    await client.endpoint.delete(app, "late-hook");
+    assert.deepEqual(await client.message.precheck(app, { eventType: "any.type", channels: ["a"] }), { active: false });
+  }],
+
+  ["erase some payloads", "POST /api/v1/app/{app_id}/msg/bulk-expunge", async ({ client }) => {
+    if (!client.message.bulkExpungeContent) return; // younger than this client
+    const { id } = await client.message.create(app, { eventType: "e", payload: { n: 1 } });
+    const { results } = await client.message.bulkExpungeContent(app, { ids: [id, "nothing"] });
+    assert.deepEqual(results, { [id]: "expunged", nothing: "not-found" });
+    assert.deepEqual((await client.message.get(app, id, { withContent: true })).payload, { expired: true });
+  }],
+
+  ["erase all payloads", "POST /api/v1/app/{app_id}/msg/expunge-all-contents", async ({ client }) => {
+    const task = await client.message.expungeAllContents(app);
+    assert.equal(task.task, "application.purge_content");
+    await finished(client, task.id);
+    const { data } = await client.message.list(app, { withContent: true });
+    for (const m of data) assert.deepEqual(m.payload, { expired: true });
   }],
 
   ["a customer's own access", "POST /api/v1/auth/app-portal-access/{app_id}", async ({ client, svix, refused }) => {
