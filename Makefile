@@ -60,8 +60,8 @@ lint: ## Check formatting and run vet and staticcheck
 	$(GO) run $(STATICCHECK) ./...
 
 .PHONY: bench
-bench: postgres redis ## Measure throughput, latency and CPU beside a bare POST loop; ARGS goes to the program
-	$(GO) run ./cmd/lab bench $(ARGS)
+bench: postgres redis ## Measure throughput, latency and CPU beside a bare POST loop; AGAINST=COMMIT compares, ARGS goes to the program
+	$(GO) run ./cmd/lab bench $(if $(AGAINST),-against $(AGAINST)) $(ARGS)
 
 .PHONY: chaos
 chaos: postgres redis ## Break things under load and account for every delivery; ARGS goes to the program

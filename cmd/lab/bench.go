@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +19,8 @@ import (
 func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 	binary := flags.String("bin", "bin/posthaste", "the posthaste binary; built when missing, and always when it is this default")
 	build := flags.Bool("build", false, "build the binary first although -bin names it")
-	runs := flags.Int("runs", 1, "passes over all scenarios, each on a fresh installation")
+	against := flags.String("against", "", "build this commit too and run both in turns, with this checkout's load generator and sink")
+	runs := flags.Int("runs", 1, "passes over all scenarios, each on a fresh installation; with -against 5 of each commit unless given")
 	duration := flags.Duration("duration", 10*time.Second, "how long each scenario posts")
 	idle := flags.Duration("idle", 20*time.Second, "how long to watch the idle platform")
 	only := flags.String("only", "", "run only the scenarios whose names contain one of these, separated by commas")
@@ -44,24 +47,38 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 		return err
 	}
 	report := bench.NewReport(ctx)
-	options := bench.Options{
-		Binary: path, Self: self, Scenarios: chosen(bench.Scenarios(*duration, *idle), *only),
-		Bare: 4 * time.Second, Warmup: 3 * time.Second, Profile: *profile == "cpu", Progress: out,
-	}
-	for n := 1; n <= *runs; n++ {
-		_, _ = fmt.Fprintf(out, "run %d of %d\n", n, *runs)
-		if options.Dir, err = numbered(place, n); err != nil {
+	var otherPath string
+	if *against != "" {
+		if !given(flags, "runs") {
+			*runs = comparedRuns
+		}
+		otherPath = filepath.Join(place, "posthaste-against")
+		name, err := rig.BuildCommit(ctx, *against, otherPath)
+		if err != nil {
 			return err
 		}
-		result, err := bench.Measure(ctx, options)
-		if err != nil {
-			return fmt.Errorf("run %d: %w (logs are in %s)", n, err, options.Dir)
-		}
-		report.Runs = append(report.Runs, result)
+		report.Against = &bench.Side{Commit: name}
 	}
-	report.Print(out)
+	options := bench.Options{
+		Self: self, Scenarios: chosen(bench.Scenarios(*duration, *idle), *only),
+		Bare: 4 * time.Second, Warmup: 3 * time.Second, Profile: *profile == "cpu", Progress: out,
+	}
+	turns := []turn{{&report.Side, path, ""}}
+	if report.Against != nil {
+		turns = append(turns, turn{report.Against, otherPath, "-against"})
+	}
+	if err := measure(ctx, turns, *runs, place, options); err != nil {
+		return err
+	}
 	if *jsonPath != "" {
 		if err := report.WriteJSON(*jsonPath); err != nil {
+			return err
+		}
+	}
+	report.Print(out)
+	if report.Against != nil {
+		_, _ = fmt.Fprintln(out)
+		if err := report.Markdown(out, jsonName(*jsonPath)); err != nil {
 			return err
 		}
 	}
@@ -73,6 +90,46 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	}
 	_, _ = fmt.Fprintln(out, "\nfiles are in", place)
 	return nil
+}
+
+// comparedRuns is how often each of two commits is run: enough for a median and a spread.
+const comparedRuns = 5
+
+// turn is one commit's part of a run.
+type turn struct {
+	side   *bench.Side
+	binary string
+	suffix string // of its directory
+}
+
+// measure runs each commit so many times, in turns: A B B A A B and so on. So none of them always runs
+// on the machine as the other left it, and slow drifts cancel out.
+func measure(ctx context.Context, turns []turn, runs int, place string, options bench.Options) error {
+	for n := 1; n <= runs; n++ {
+		for _, t := range turns {
+			_, _ = fmt.Fprintf(options.Progress, "run %d of %d, commit %s\n", n, runs, t.side.Commit)
+			var err error
+			if options.Dir, err = subdirectory(place, strconv.Itoa(n)+t.suffix); err != nil {
+				return err
+			}
+			options.Binary = t.binary
+			result, err := bench.Measure(ctx, options)
+			if err != nil {
+				return fmt.Errorf("run %d: %w (logs are in %s)", n, err, options.Dir)
+			}
+			t.side.Runs = append(t.side.Runs, result)
+		}
+		slices.Reverse(turns)
+	}
+	return nil
+}
+
+// jsonName is how the tables call the file with the raw figures.
+func jsonName(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
 }
 
 // chosen keeps the scenarios whose names contain one of the words.

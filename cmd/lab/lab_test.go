@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,12 +15,31 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"sink", "extra"}, {"load", "-nothing"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
 	if err := run(t.Context(), []string{"bench", "-help"}, t.Output()); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+}
+
+func TestReportsAreTables(t *testing.T) {
+	kept, err := filepath.Glob("../../docs/measurements/*.json")
+	if err != nil || len(kept) == 0 {
+		t.Fatal(kept, err)
+	}
+	var out strings.Builder
+	if err := run(t.Context(), append([]string{"report"}, kept...), &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range kept {
+		if !strings.Contains(out.String(), "Raw figures: ["+filepath.Base(path)+"]") {
+			t.Errorf("%s is missing", path)
+		}
+	}
+	if err := run(t.Context(), []string{"report", "/does/not/exist"}, &out); err == nil || errors.Is(err, errUsage) {
 		t.Error(err)
 	}
 }
@@ -30,10 +50,10 @@ func TestFaultsAreChosenByName(t *testing.T) {
 		t.Errorf("%v %v", faults, err)
 	}
 	all, err := chosenFaults("")
-	if err != nil || len(all) != 6 {
+	if err != nil || len(all) != 10 {
 		t.Errorf("%d faults, %v", len(all), err)
 	}
-	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F10, F21") {
+	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F7, F9, F10, F11, F21, F30") {
 		t.Error(err)
 	}
 }

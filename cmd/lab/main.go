@@ -2,9 +2,10 @@
 // real Postgres and Redis, posts messages, receives them, and compares both ends.
 //
 //	lab bench    how much, how fast, at what cost, next to a bare POST loop
+//	lab report   what a bench wrote down, as tables in Markdown
 //	lab chaos    kill, restart and empty things under load; nothing accepted may be lost
 //
-// The other commands are parts of these two, run as processes of their own.
+// The other commands are parts of these, run as processes of their own.
 package main
 
 import (
@@ -16,7 +17,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -42,6 +42,7 @@ var errUsage = errors.New("wrong usage")
 // commands are the subcommands by name.
 var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error{
 	"bench":       benchCommand,
+	"report":      reportCommand,
 	"chaos":       chaosCommand,
 	"sink":        sinkCommand,
 	"load":        loadCommand,
@@ -51,7 +52,7 @@ var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos [flags]; lab bench -help shows the flags")
+		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos [flags], lab report FILE…; lab bench -help shows the flags")
 		return errUsage
 	}
 	return commands[args[0]](ctx, flag.NewFlagSet("lab "+args[0], flag.ContinueOnError), args[1:], out)
@@ -60,16 +61,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // parse reads the flags; the flag package has printed what is wrong.
 func parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage
+		return usage(err)
 	}
 	if flags.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "%s takes no arguments besides flags\n", flags.Name())
 		return errUsage
 	}
 	return nil
+}
+
+// usage is what a failure to read the flags comes to.
+func usage(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return errUsage
 }
 
 func sinkCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
@@ -132,7 +138,7 @@ func directory(asked, pattern string) (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-func numbered(dir string, n int) (string, error) {
-	path := filepath.Join(dir, strconv.Itoa(n))
+func subdirectory(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
 	return path, os.Mkdir(path, 0o755)
 }

@@ -264,7 +264,7 @@ func TestReport(t *testing.T) {
 			{Scenario: "idle", Platform: 0.03, CPU: map[string]float64{"api": 0.03}},
 		}}
 	}
-	report := Report{Runs: []Run{run(400), run(500), run(200)}}
+	report := Report{Side: Side{Runs: []Run{run(400), run(500), run(200)}}}
 	var out strings.Builder
 	report.Print(&out)
 	for _, want := range []string{

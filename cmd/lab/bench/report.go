@@ -18,9 +18,16 @@ import (
 // Report is everything a bench found.
 type Report struct {
 	Began   time.Time `json:"began"`
-	Commit  string    `json:"commit"` // with "+changes" if the tree differed from it
 	Machine Machine   `json:"machine"`
-	Runs    []Run     `json:"runs"`
+	Side
+	// Against is another commit that was run in turns with this one; nil if there was none.
+	Against *Side `json:"against,omitempty"`
+}
+
+// Side is what the runs of one commit came to.
+type Side struct {
+	Commit string `json:"commit"` // with "+changes" if the tree differed from it
+	Runs   []Run  `json:"runs"`
 }
 
 // Machine is where it was measured.
@@ -35,7 +42,7 @@ type Machine struct {
 func NewReport(ctx context.Context) Report {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	return Report{
-		Began: time.Now().UTC(), Commit: commit(ctx),
+		Began: time.Now().UTC(), Side: Side{Commit: commit(ctx)},
 		Machine: Machine{CPUs: runtime.NumCPU(), Model: cpuModel(), Kernel: strings.TrimSpace(string(kernel)), Go: runtime.Version()},
 	}
 }
@@ -62,9 +69,9 @@ func commit(ctx context.Context) string {
 }
 
 // Violations lists what must not happen in any run.
-func (r Report) Violations() []string {
+func (s Side) Violations() []string {
 	var list []string
-	for n, run := range r.Runs {
+	for n, run := range s.Runs {
 		for _, o := range run.Outcomes {
 			if o.Lost != 0 || o.Doubled != 0 || o.Foreign != 0 || o.Refused != 0 || o.Broken != 0 {
 				list = append(list, fmt.Sprintf("run %d, %s: %d lost, %d duplicates, %d foreign, %d refused, %d unanswered",
@@ -99,9 +106,9 @@ func (s spread) text(format string, runs int) string {
 }
 
 // of gathers one figure of one scenario over all runs.
-func (r Report) of(scenario string, figure func(Outcome) float64) spread {
+func (s Side) of(scenario string, figure func(Outcome) float64) spread {
 	var values []float64
-	for _, run := range r.Runs {
+	for _, run := range s.Runs {
 		for _, o := range run.Outcomes {
 			if o.Scenario == scenario {
 				values = append(values, figure(o))
@@ -111,10 +118,19 @@ func (r Report) of(scenario string, figure func(Outcome) float64) spread {
 	return spreadOf(values)
 }
 
-func (r Report) bare() spread {
+func (s Side) bare() spread {
 	var values []float64
-	for _, run := range r.Runs {
+	for _, run := range s.Runs {
 		values = append(values, run.bareLoop())
+	}
+	return spreadOf(values)
+}
+
+// memory is the peak memory of one part over all runs, in MiB.
+func (s Side) memory(part string) spread {
+	var values []float64
+	for _, run := range s.Runs {
+		values = append(values, float64(run.Memory[part])/(1<<20))
 	}
 	return spreadOf(values)
 }
@@ -178,11 +194,7 @@ func (r Report) Print(out io.Writer) {
 	row(parts...)
 	cells := make([]string, 0, len(parts))
 	for _, part := range parts {
-		var values []float64
-		for _, run := range r.Runs {
-			values = append(values, float64(run.Memory[part])/(1<<20))
-		}
-		cells = append(cells, spreadOf(values).text("%.0f", runs))
+		cells = append(cells, r.memory(part).text("%.0f", runs))
 	}
 	row(cells...)
 	_ = table.Flush()
@@ -239,6 +251,22 @@ func (r Report) WriteJSON(path string) error {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// ReadReport reads a report that WriteJSON wrote.
+func ReadReport(path string) (Report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Report{}, fmt.Errorf("read a report: %w", err)
+	}
+	var report Report
+	if err := json.Unmarshal(text, &report); err != nil {
+		return Report{}, fmt.Errorf("read a report: %s: %w", path, err)
+	}
+	if len(report.Runs) == 0 || report.Against != nil && len(report.Against.Runs) == 0 {
+		return Report{}, fmt.Errorf("read a report: %s holds no runs", path)
+	}
+	return report, nil
 }
 
 // line is one scenario in one line, shown as it ends.

@@ -32,6 +32,7 @@ func Scenarios(duration, idle time.Duration) []Scenario {
 type Outcome struct {
 	Scenario string  `json:"scenario"`
 	FanOut   int     `json:"fanOut,omitempty"`
+	Rate     float64 `json:"rate,omitempty"` // messages per second that were posted; 0 = as many as were answered
 	Posted   int     `json:"posted,omitempty"`
 	Accepted int     `json:"accepted,omitempty"`
 	Refused  int     `json:"refused,omitempty"` // answered, but not 202
@@ -62,7 +63,7 @@ func (o Outcome) deliveries() int { return o.Accepted * o.FanOut }
 
 // evaluate compares what was posted with what arrived.
 func evaluate(s Scenario, posts, arrivals []record) (Outcome, error) {
-	o := Outcome{Scenario: s.Name, FanOut: s.FanOut, Posted: len(posts)}
+	o := Outcome{Scenario: s.Name, FanOut: s.FanOut, Rate: s.Rate, Posted: len(posts)}
 	accepted := make(map[uint32]record, len(posts))
 	var first, lastAnswer int64
 	var accept []float64

@@ -21,13 +21,19 @@ func (s *stage) evidence(ctx context.Context) (ledger.Run, error) {
 	if s.fault.latest != nil {
 		run.Rules.Latest = s.fault.latest(s.lease())
 	}
-	run.Messages, run.Tries = s.load.snapshot()
+	var senders []sender
+	for _, p := range append([]*producer{s.load}, s.beside...) {
+		messages, tries := p.snapshot()
+		run.Messages, run.Tries = append(run.Messages, messages...), append(run.Tries, tries...)
+		senders = append(senders, p.senders...)
+	}
+	run.Asked = s.asked
 	run.Records, run.Closed = s.sink.snapshot()
 	numbers := make(map[string]int)
 	for index, r := range s.sink.receivers {
 		run.Endpoints = append(run.Endpoints, ledger.Endpoint{Tenant: index / endpointsPerTenant, Flaky: r.flaky})
 	}
-	for _, from := range s.load.senders {
+	for _, from := range senders {
 		for i, number := range from.endpoints {
 			run.Endpoints[number].ID = from.ids[i]
 			numbers[from.ids[i]] = number

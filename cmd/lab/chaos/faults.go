@@ -31,8 +31,11 @@ type Fault struct {
 	holds        bool    // some endpoints keep requests waiting
 	copies       int     // how often each message is posted at once; 0 = once
 	rate         float64 // messages per second; 0 = by the length of the run
-	rules        ledger.Rules
-	recovery     time.Duration // from the fault's end until things are back to normal
+	retries      string  // the retry schedule; empty = retrySchedule
+	// replays is how many messages are replayed, per delivery of the run.
+	replays  float64
+	rules    ledger.Rules
+	recovery time.Duration // from the fault's end until things are back to normal
 	// latest is how long a delivery may wait for its first send, given the length of a lease.
 	latest func(lease time.Duration) time.Duration
 	// strike breaks things while the load runs; when it returns everything has been mended.
@@ -50,6 +53,11 @@ func (f Fault) number() int {
 
 // afterLease allows what a dead process held to be taken back when its lease has ended.
 func afterLease(lease time.Duration) time.Duration { return lease + leaseSlack }
+
+// untilRedisIsBack allows what Redis was to hold to wait until it is there again, and is filled.
+func untilRedisIsBack(lease time.Duration) time.Duration {
+	return (lease-leaseMargin)*4/3 + 15*time.Second
+}
 
 // commitLag is how long before a fault an answer may have come without its result being recorded.
 // Results are committed in groups, one commit after the other.
@@ -96,10 +104,28 @@ func Faults() []Fault {
 			strike: killRedis, needs: []string{"restart", "task destroyed"},
 		},
 		{
+			ID: "F7", Title: "no Redis for a while",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: untilRedisIsBack,
+			strike: withoutRedis, needs: []string{"Redis away", "task destroyed"},
+		},
+		{
+			ID: "F9", Title: "Redis full",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: func(time.Duration) time.Duration { return fullFor + 15*time.Second },
+			strike: fillRedis, needs: []string{"write refused"},
+		},
+		{
 			ID: "F10", Title: "restart of Postgres, orderly and as a crash",
 			rules:    ledger.Rules{Unavailable: true, Lag: asyncLag},
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: restartPostgres, needs: []string{"fast restart", "immediate restart", "API unavailable"},
+		},
+		{
+			ID: "F11", Title: "all connections of Postgres taken by others",
+			rules:    ledger.Rules{Unavailable: true, Lag: asyncLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: takeConnections, needs: []string{"connections taken", "API unavailable"},
 		},
 		{
 			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",
@@ -109,6 +135,14 @@ func Faults() []Fault {
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
 			afterwards: repeatPosts,
+		},
+		{
+			ID: "F30", Title: "kill -9 of every process during a replay",
+			replays: 2, rate: liveRate, retries: "1s",
+			rules:    ledger.Rules{BrokenConnections: true, Unavailable: true, Lag: asyncLag},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: killDuringReplay, needs: []string{"API killed", "worker killed", "Redis killed", "Postgres killed"},
+			afterwards: finishReplay,
 		},
 	}
 }

@@ -41,9 +41,13 @@ type sender struct {
 // message is one to be posted: the tag names it, the key makes it one however often it is posted.
 type message struct {
 	tag
-	key     string
-	payload []byte
+	key       string
+	eventType string
+	payload   []byte
 }
+
+// eventType is what messages are of unless a producer has types of its own.
+const eventType = "lab.chaos"
 
 // producer posts messages, each under a key of its own, until there is a definite answer, and keeps
 // the ledger of it.
@@ -54,6 +58,10 @@ type producer struct {
 	rate    float64
 	copies  int // how many times each message is posted at the same moment
 	seed    uint64
+	// first is the number of the first message, most how many there are at most; 0 = no end.
+	first, most int
+	tenant      int      // number of the first sender's tenant
+	types       []string // event types, one message after the other; none = eventType
 
 	begun atomic.Int64 // messages taken on
 
@@ -65,11 +73,16 @@ type producer struct {
 // make is the message of a number; the same number gives the same bytes.
 func (p *producer) make(seq int) message {
 	random := rand.New(rand.NewPCG(p.seed, uint64(seq)))
-	t := tag{Tenant: seq % len(p.senders), Seq: seq}
-	return message{tag: t, key: p.name + "-" + strconv.Itoa(seq), payload: payload(t, random)}
+	t := tag{Tenant: p.tenant + seq%len(p.senders), Seq: seq}
+	m := message{tag: t, key: p.name + "-" + strconv.Itoa(seq), eventType: eventType, payload: payload(t, random)}
+	if len(p.types) > 0 {
+		m.eventType = p.types[seq%len(p.types)]
+	}
+	return m
 }
 
-// run posts at the rate until finish is closed, and returns when every message has its answer.
+// run posts at the rate until finish is closed or all is posted, and returns when every message has its
+// answer.
 func (p *producer) run(ctx context.Context, finish <-chan struct{}) {
 	numbers := make(chan int)
 	var posting sync.WaitGroup
@@ -96,7 +109,7 @@ func (p *producer) run(ctx context.Context, finish <-chan struct{}) {
 func (p *producer) feed(ctx context.Context, finish <-chan struct{}, numbers chan<- int) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / p.rate))
 	defer tick.Stop()
-	for seq := 0; ; seq++ {
+	for seq := p.first; p.most == 0 || seq < p.first+p.most; seq++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -114,6 +127,9 @@ func (p *producer) feed(ctx context.Context, finish <-chan struct{}, numbers cha
 		}
 	}
 }
+
+// from is who posts a message.
+func (p *producer) from(m message) sender { return p.senders[m.Tenant-p.tenant] }
 
 // clients is a connection to every API process for every copy of a message.
 func (p *producer) clients() [][]*wire.Client {
@@ -139,7 +155,7 @@ func (p *producer) post(ctx context.Context, clients [][]*wire.Client, m message
 	p.mu.Lock()
 	p.messages[m.Seq] = &ledger.Message{
 		Seq: m.Seq, Tenant: m.Tenant, Hash: sha256.Sum256(m.payload),
-		Endpoints: p.senders[m.Tenant].endpoints, Posted: time.Now(),
+		Endpoints: p.from(m).endpoints, Posted: time.Now(),
 	}
 	p.mu.Unlock()
 	if len(clients) == 1 {
@@ -195,9 +211,9 @@ func (p *producer) try(client *wire.Client, m message) (definite bool) {
 
 // request posts a message once.
 func (p *producer) request(client *wire.Client, m message) (int, []byte, error) {
-	from := p.senders[m.Tenant]
+	from := p.from(m)
 	var body bytes.Buffer
-	body.WriteString(`{"eventType":"lab.chaos","payload":`)
+	body.WriteString(`{"eventType":"` + m.eventType + `","payload":`)
 	body.Write(m.payload)
 	body.WriteByte('}')
 	answer, err := client.Do("POST", "/api/v1/app/"+from.application+"/msg?with_content=false",

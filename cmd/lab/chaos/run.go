@@ -29,6 +29,7 @@ type Result struct {
 	Title    string         `json:"title"`
 	Seed     uint64         `json:"seed"`
 	Bites    map[string]int `json:"bites"`
+	Notes    []string       `json:"notes,omitempty"` // what else was measured
 	Report   ledger.Report  `json:"report"`
 	Recovery time.Duration  `json:"recovery"`
 	Settled  time.Duration  `json:"settled"` // from the last post until nothing was owed
@@ -50,6 +51,12 @@ func (r Result) Line() string {
 		if n := r.Report.Counts[invariant]; n > 0 || slices.Contains(alwaysShown, invariant) {
 			line += fmt.Sprintf(" %s %d", invariant, n)
 		}
+	}
+	if r.Report.Asked > 0 {
+		line += fmt.Sprintf("; asked for again %d", r.Report.Asked)
+	}
+	for _, note := range r.Notes {
+		line += "; " + note
 	}
 	line += fmt.Sprintf("; sent again %d (at most %d), unlogged %d, unanswered %d, unavailable %d, unknown %d, given up %d; back to normal in %v, slowest first send %v, settled in %v; bites: %s; seed %d, %v",
 		r.Report.Resent, r.Report.Bound, r.Report.Unlogged, r.Report.Broken, r.Report.Unavail, r.Report.Unknown, r.Report.GivenUp,
@@ -107,7 +114,7 @@ func (s *stage) execute(ctx context.Context) (Result, ledger.Run, error) {
 	if err := s.settle(ctx); err != nil {
 		return Result{}, ledger.Run{}, err
 	}
-	result := Result{Fault: s.fault.ID, Title: s.fault.Title, Seed: s.options.Seed, Settled: time.Since(posted)}
+	result := Result{Fault: s.fault.ID, Title: s.fault.Title, Seed: s.options.Seed, Notes: s.notes, Settled: time.Since(posted)}
 	crashes := s.crashes()
 	run, err := s.evidence(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
@@ -34,6 +35,8 @@ type receiver struct {
 	secret []byte // signing key
 	flaky  bool
 	holds  bool
+	// refuses, if set, is the percentage of requests it answers 500 at present, besides being flaky.
+	refuses *atomic.Int32
 }
 
 // newSecret makes a signing key.
@@ -55,7 +58,8 @@ type sink struct {
 	random  *mathrand.Rand
 	records []ledger.Record
 	closed  map[uint64]time.Time
-	held    int // requests that were kept waiting
+	held    int         // requests that were kept waiting
+	arrived map[int]int // requests by endpoint
 }
 
 // run serves until the context ends.
@@ -98,6 +102,9 @@ func (s *sink) handle(request *wire.Request) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.records = append(s.records, record)
+	if record.Endpoint >= 0 {
+		s.arrived[record.Endpoint]++
+	}
 	return record.Status
 }
 
@@ -105,6 +112,9 @@ func (s *sink) handle(request *wire.Request) int {
 func (s *sink) decide(r receiver) int {
 	s.mu.Lock()
 	fails := r.flaky && s.random.Float64() < flakyShare
+	if r.refuses != nil && s.random.Float64() < float64(r.refuses.Load())/100 {
+		fails = true
+	}
 	holds := r.holds && s.random.Float64() < holdShare
 	if holds {
 		s.held++
@@ -149,6 +159,13 @@ func (s *sink) snapshot() ([]ledger.Record, map[uint64]time.Time) {
 		closed[conn] = at
 	}
 	return append([]ledger.Record(nil), s.records...), closed
+}
+
+// arrivedSoFar is how many requests reached an endpoint.
+func (s *sink) arrivedSoFar(endpoint int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arrived[endpoint]
 }
 
 // heldSoFar is how many requests were kept waiting.

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,9 @@ type stage struct {
 	workers []*rig.Keeper
 	sink    *sink
 	load    *producer
-	total   int // messages
+	beside  []*producer // what is posted besides the load
+	replay  *replay     // nil unless the fault replays
+	total   int         // messages
 	random  *rand.Rand
 	biteLog string
 	armed   atomic.Bool // processes that start now get failpoints
@@ -55,17 +58,22 @@ type stage struct {
 	mu     sync.Mutex
 	faults []ledger.Fault
 	bites  map[string]int
+	asked  []ledger.Ask
+	notes  []string
 	extra  ledger.Report // findings of the fault's own checks
 }
 
-// endpoints describes the receivers: of each tenant's three, one fails now and then and, if the fault
-// wants it, one keeps requests waiting.
+// receivers describes the receivers: of each tenant's three, one fails now and then and, if the fault
+// wants it, one keeps requests waiting. After them comes that of the application that is replayed.
 func (f Fault) receivers() []receiver {
 	var list []receiver
 	for range tenants {
 		for n := range endpointsPerTenant {
 			list = append(list, receiver{secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds})
 		}
+	}
+	if f.replays > 0 {
+		list = append(list, receiver{secret: newSecret(), flaky: true, refuses: new(atomic.Int32)})
 	}
 	return list
 }
@@ -81,11 +89,11 @@ func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
 	var err error
 	s.rig, err = rig.Open(ctx, rig.Options{
 		Dir: dir, Binary: o.Binary, MaxConnections: 120,
-		Settings: []string{
-			"POSTHASTE_RETRY_SCHEDULE=" + retrySchedule,
+		Settings: append([]string{
+			"POSTHASTE_RETRY_SCHEDULE=" + cmp.Or(f.retries, retrySchedule),
 			"POSTHASTE_ATTEMPT_TIMEOUT=" + o.AttemptTimeout.String(),
 			"POSTHASTE_FAILPOINT_LOG=" + s.biteLog,
-		},
+		}, s.replaySettings()...),
 		// With it the database tells when each result became part of it.
 		PostgresSettings: map[string]string{"track_commit_timestamp": "on"},
 	})
@@ -105,7 +113,7 @@ func (s *stage) start(ctx context.Context) error {
 		return fmt.Errorf("start the sink: %w", err)
 	}
 	s.sink = &sink{
-		receivers: s.fault.receivers(), closed: make(map[uint64]time.Time),
+		receivers: s.fault.receivers(), closed: make(map[uint64]time.Time), arrived: make(map[int]int),
 		random: rand.New(rand.NewPCG(s.options.Seed, 1)),
 	}
 	var sinkContext context.Context
@@ -135,17 +143,20 @@ func (s *stage) start(ctx context.Context) error {
 		s.load.apis = append(s.load.apis, api.Address)
 	}
 	for n := range tenants {
-		from, err := s.tenant(ctx, n, listener.Addr().String())
+		from, err := s.tenant(ctx, n, endpointsPerTenant, listener.Addr().String())
 		if err != nil {
 			return err
 		}
 		s.load.senders = append(s.load.senders, from)
 	}
+	if s.fault.replays > 0 {
+		return s.startReplay(ctx, listener.Addr().String())
+	}
 	return nil
 }
 
-// tenant makes a tenant with its application and endpoints.
-func (s *stage) tenant(ctx context.Context, number int, sinkAddress string) (sender, error) {
+// tenant makes a tenant with its application and so many endpoints.
+func (s *stage) tenant(ctx context.Context, number, endpoints int, sinkAddress string) (sender, error) {
 	made, err := s.rig.NewTenant(ctx, "tenant-"+strconv.Itoa(number))
 	if err != nil {
 		return sender{}, err
@@ -156,7 +167,7 @@ func (s *stage) tenant(ctx context.Context, number int, sinkAddress string) (sen
 	if from.application, err = api.Application("app"); err != nil {
 		return sender{}, err
 	}
-	for n := range endpointsPerTenant {
+	for n := range endpoints {
 		index := number*endpointsPerTenant + n
 		id, err := api.Endpoint(from.application, "http://"+sinkAddress+endpointPath+strconv.Itoa(index), secretText(s.sink.receivers[index].secret))
 		if err != nil {
@@ -248,6 +259,20 @@ func (s *stage) broke(f ledger.Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, f)
+}
+
+// ask notes sends that are asked for once more.
+func (s *stage) ask(asks []ledger.Ask) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, asks...)
+}
+
+// note keeps a figure for the result's line.
+func (s *stage) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
 // found notes a violation that the fault itself saw.

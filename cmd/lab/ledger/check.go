@@ -22,13 +22,15 @@ const (
 	Sig     Invariant = "SIG"      // the signature does not verify, or the bytes differ from those posted
 	API     Invariant = "API"      // the API answered what it never may, or hung
 	Late    Invariant = "LATE"     // first sent later than the fault allows
+	Slow    Invariant = "SLOW"     // live traffic suffered from what goes on beside it
+	Task    Invariant = "TASK"     // a background task did not end as it should, or its counters do not add up
 	Recover Invariant = "RECOVER"  // not back to normal in time after the fault
 	Bite    Invariant = "BITE"     // the fault did not happen, so nothing was shown
 	Crash   Invariant = "CRASH"    // a process ended in a way nobody asked for
 )
 
 // Invariants lists all of them in the order they are reported.
-var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Recover, Bite, Crash}
+var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Task, Recover, Bite, Crash}
 
 const (
 	// sendMargin is how long before its arrival at the sink, and after the commit of its result, a
@@ -57,7 +59,8 @@ type Report struct {
 	Delivered  int               `json:"delivered"`
 	GivenUp    int               `json:"givenUp"`   // ended visibly without a 2xx
 	Unknown    int               `json:"unknown"`   // messages without a definite answer
-	Resent     int               `json:"resent"`    // sends after the first 2xx of a delivery
+	Asked      int               `json:"asked"`     // sends that were asked for once more
+	Resent     int               `json:"resent"`    // sends after the first 2xx of a delivery that nobody asked for
 	Bound      int               `json:"bound"`     // how many of those the faults could explain
 	Unlogged   int               `json:"unlogged"`  // sends without an attempt row that a fault explains
 	Broken     int               `json:"broken"`    // requests to the API that ended without an answer
@@ -90,7 +93,7 @@ func Check(run Run) Report {
 	c := checker{
 		run: run, faults: slices.SortedFunc(slices.Values(run.Faults), func(a, b Fault) int { return a.At.Compare(b.At) }),
 		report: Report{Messages: len(run.Messages), Endpoints: len(run.Endpoints), Requests: len(run.Records)},
-		bySeq:  make(map[int]*Message), sends: make(map[Pair][]send), rows: make(map[Pair][]Row), used: make(map[uint64]use),
+		bySeq:  make(map[int]*Message), sends: make(map[Pair][]send), rows: make(map[Pair][]Row), asks: make(map[Pair][]Ask), used: make(map[uint64]use),
 	}
 	for i := range run.Messages {
 		c.bySeq[run.Messages[i].Seq] = &run.Messages[i]
@@ -98,9 +101,13 @@ func Check(run Run) Report {
 	for _, row := range run.Rows {
 		c.rows[row.Pair] = append(c.rows[row.Pair], row)
 	}
+	for _, ask := range run.Asked {
+		c.asks[ask.Pair] = append(c.asks[ask.Pair], ask)
+	}
 	c.keys()
 	c.records()
 	c.deliveries()
+	c.asked()
 	c.duplicates()
 	c.attempts()
 	c.leftOver()
@@ -126,6 +133,7 @@ type checker struct {
 	bySeq  map[int]*Message
 	sends  map[Pair][]send // by arrival; only of messages that were posted
 	rows   map[Pair][]Row
+	asks   map[Pair][]Ask
 	used   map[uint64]use
 }
 
@@ -269,6 +277,29 @@ func (c *checker) late(message Message, first send) {
 	}
 }
 
+// asked: what was asked for once more was sent once more, at least: each request for it is followed
+// by a send of its own.
+func (c *checker) asked() {
+	for pair, asks := range c.asks {
+		c.report.Asked += len(asks)
+		firm := slices.DeleteFunc(slices.Clone(asks), func(a Ask) bool { return a.Perhaps })
+		slices.SortFunc(firm, func(a, b Ask) int { return a.At.Compare(b.At) })
+		for i, ask := range firm {
+			after := 0
+			for _, s := range c.sends[pair] {
+				if s.Arrived.After(ask.At) {
+					after++
+				}
+			}
+			if missing := len(firm) - i - after; missing > 0 {
+				c.find(Lost, pair.Message, "%s was to be sent to endpoint %d again and was not: asked %d times since %s, sent %d times",
+					pair.Message, pair.Endpoint, len(firm)-i, ask.At.Format(time.RFC3339Nano), after)
+				break
+			}
+		}
+	}
+}
+
 // hit reports whether a fault caught a send before its result was recorded.
 func (c *checker) hit(s send, f Fault) bool {
 	if s.from.After(f.Until) || s.until.Before(f.At) {
@@ -304,8 +335,8 @@ func (c *checker) catcher(s send, kind func(Fault) bool) int {
 func resends(f Fault) bool  { return f.Resends }
 func unlogged(f Fault) bool { return f.Unlogged }
 
-// duplicates: for every send after the first 2xx of a delivery there is an earlier send of that very
-// delivery that a fault caught under way, and no fault explains more of them than were under way at
+// duplicates: for every send after the first 2xx of a delivery somebody asked, or there is an earlier
+// send of that very delivery that a fault caught under way, and no fault explains more of them than were under way at
 // any one moment of it.
 func (c *checker) duplicates() {
 	caught := make(map[int][]send)
@@ -323,10 +354,15 @@ func (c *checker) duplicates() {
 		again := 0
 		if first := slices.IndexFunc(sends, success); first >= 0 && first < len(sends)-1 {
 			again = len(sends) - first - 1
+			for _, ask := range c.asks[pair] {
+				if again > 0 && ask.At.After(sends[first].Arrived) {
+					again--
+				}
+			}
 			c.report.Resent += again
 			// A second send that the receiver refuses is retried like any other.
 			for _, s := range sends[first+1 : len(sends)-1] {
-				if !success(s) {
+				if again > 0 && !success(s) {
 					again--
 				}
 			}

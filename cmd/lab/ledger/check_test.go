@@ -332,3 +332,90 @@ func TestRecovery(t *testing.T) {
 		t.Error("recovered without any delivery")
 	}
 }
+
+func TestWhatWasAskedForIsSentOnceMore(t *testing.T) {
+	ask := func(milliseconds int) Ask { return Ask{Pair: Pair{"msg_0", 0}, At: at(milliseconds)} }
+	perhaps := ask(400)
+	perhaps.Perhaps = true
+	tests := []struct {
+		name  string
+		asks  []Ask
+		sends []int
+		want  []Invariant
+	}{
+		{"asked and sent", []Ask{ask(400)}, []int{500}, nil},
+		{"asked and not sent", []Ask{ask(400)}, nil, []Invariant{Lost}},
+		{"sent before it was asked", []Ask{ask(600)}, []int{500}, []Invariant{Lost}},
+		{"asked once and sent twice", []Ask{ask(400)}, []int{500, 600}, []Invariant{Dup}},
+		{"asked twice and sent twice", []Ask{ask(400), ask(550)}, []int{500, 600}, nil},
+		{"asked twice and sent once", []Ask{ask(400), ask(450)}, []int{500}, []Invariant{Lost}},
+		{"the second time missing", []Ask{ask(400), ask(550)}, []int{500}, []Invariant{Lost}},
+		{"perhaps, and not sent", []Ask{perhaps}, nil, nil},
+		{"perhaps, and sent", []Ask{perhaps}, []int{500}, nil},
+		{"perhaps, and sent twice", []Ask{perhaps}, []int{500, 600}, []Invariant{Dup}},
+		{"firm after perhaps", []Ask{perhaps, ask(450)}, []int{500}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			run := clean()
+			run.Asked = test.asks
+			for _, milliseconds := range test.sends {
+				again(&run, milliseconds)
+			}
+			report := Check(run)
+			expect(t, report, test.want...)
+			if report.Asked != len(test.asks) || len(test.want) == 0 && report.Resent != 0 {
+				t.Errorf("%+v", report)
+			}
+		})
+	}
+	t.Run("asked because the first send was refused", func(t *testing.T) {
+		run := clean()
+		run.Asked = []Ask{ask(400)}
+		again(&run, 500)
+		run.Records[0].Status, run.Rows[0].Success = 500, false
+		expect(t, Check(run))
+		run.Records[0].Status, run.Rows[0].Success = 200, true
+		again(&run, 600)
+		run.Records[0].Status, run.Rows[0].Success = 500, false
+		expect(t, Check(run), Dup) // the first success answered the request: it allows no more
+	})
+	t.Run("a fault explains one more", func(t *testing.T) {
+		run := clean()
+		run.Asked = []Ask{ask(400)}
+		again(&run, 500)
+		again(&run, 600)
+		run.Faults = []Fault{{What: "kill", At: at(503), Until: at(503), Resends: true}}
+		report := Check(run)
+		expect(t, report)
+		if report.Resent != 1 {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+func TestP99(t *testing.T) {
+	run := clean()
+	if got, n := P99(run.Messages, run.Records, run.Endpoints); got != 10*time.Millisecond || n != 8 {
+		t.Errorf("%v of %d", got, n)
+	}
+	run.Records[3].Arrived = at(1500) // message 1 at endpoint 3
+	run.Endpoints[3].Flaky = true
+	if got, n := P99(run.Messages, run.Records, run.Endpoints); got != 10*time.Millisecond || n != 6 {
+		t.Errorf("a flaky endpoint counts: %v of %d", got, n)
+	}
+	again(&run, 500)
+	if got, _ := P99(run.Messages, run.Records, run.Endpoints); got != 10*time.Millisecond {
+		t.Errorf("a second arrival counts: %v", got)
+	}
+	run.Messages[0].Outcome = Unknown
+	if _, n := P99(run.Messages, run.Records, run.Endpoints); n != 4 {
+		t.Errorf("what was not accepted counts: %d", n)
+	}
+	if got, _ := P99(run.Messages, nil, run.Endpoints); got < time.Minute {
+		t.Errorf("nothing arrived within %v", got)
+	}
+	if got, n := P99(nil, run.Records, run.Endpoints); got != 0 || n != 0 {
+		t.Errorf("%v of %d", got, n)
+	}
+}

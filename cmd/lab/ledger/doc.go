@@ -84,6 +84,14 @@ type Fault struct {
 	Unlogged bool      // what was sent then may lack its attempt row
 }
 
+// Ask is a send that somebody asked for once more: by resending, or by a replay that selects it.
+type Ask struct {
+	Pair Pair
+	At   time.Time // just before it was asked for
+	// Perhaps says that it need not happen, such as when the replay ends before it.
+	Perhaps bool
+}
+
 // Run is everything known about one run.
 type Run struct {
 	Messages  []Message
@@ -92,6 +100,7 @@ type Run struct {
 	Records   []Record
 	Closed    map[uint64]time.Time // when the sink saw a connection's end
 	Rows      []Row
+	Asked     []Ask
 	Owed      []Pair // deliveries still open when the run was over
 	Stored    int    // messages in the product's store
 	Faults    []Fault

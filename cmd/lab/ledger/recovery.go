@@ -17,13 +17,7 @@ const (
 // endpoints that do not fail on purpose; false means that it was never reached, or nothing was posted
 // to judge by.
 func Recovery(run Run, since time.Time) (time.Duration, bool) {
-	arrived := make(map[Pair]time.Time)
-	for _, record := range run.Records {
-		pair := Pair{record.ID, record.Endpoint}
-		if at, ok := arrived[pair]; !ok || record.Arrived.Before(at) {
-			arrived[pair] = record.Arrived
-		}
-	}
+	arrived := firstArrivals(run.Records)
 	buckets := make(map[int][]time.Duration)
 	last := -1
 	for _, message := range run.Messages {
@@ -35,11 +29,7 @@ func Recovery(run Run, since time.Time) (time.Duration, bool) {
 			if run.Endpoints[endpoint].Flaky {
 				continue
 			}
-			took := time.Hour // never arrived
-			if at, ok := arrived[Pair{message.IDs[0], endpoint}]; ok {
-				took = at.Sub(message.Posted)
-			}
-			buckets[bucket] = append(buckets[bucket], took)
+			buckets[bucket] = append(buckets[bucket], latency(arrived, message, endpoint))
 		}
 		last = max(last, bucket)
 	}
@@ -47,11 +37,58 @@ func Recovery(run Run, since time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	for bucket := last; bucket >= 0; bucket-- {
-		latencies := buckets[bucket]
-		slices.Sort(latencies)
-		if len(latencies) > 0 && latencies[(len(latencies)-1)*99/100] >= recoveredLatency {
+		if latencies := buckets[bucket]; len(latencies) > 0 && p99(latencies) >= recoveredLatency {
 			return time.Duration(bucket+1) * recoveryBucket, bucket < last
 		}
 	}
 	return 0, true
+}
+
+// P99 is the 99th percentile from posting some messages to their first arrival at endpoints that do not
+// fail on purpose, and how many deliveries it is taken over.
+func P99(messages []Message, records []Record, endpoints []Endpoint) (time.Duration, int) {
+	arrived := firstArrivals(records)
+	var latencies []time.Duration
+	for _, message := range messages {
+		if message.Outcome != Accepted {
+			continue
+		}
+		for _, endpoint := range message.Endpoints {
+			if !endpoints[endpoint].Flaky {
+				latencies = append(latencies, latency(arrived, message, endpoint))
+			}
+		}
+	}
+	if len(latencies) == 0 {
+		return 0, 0
+	}
+	return p99(latencies), len(latencies)
+}
+
+func firstArrivals(records []Record) map[Pair]time.Time {
+	arrived := make(map[Pair]time.Time)
+	for _, record := range records {
+		pair := Pair{record.ID, record.Endpoint}
+		if at, ok := arrived[pair]; !ok || record.Arrived.Before(at) {
+			arrived[pair] = record.Arrived
+		}
+	}
+	return arrived
+}
+
+// never stands for the latency of what did not arrive.
+const never = time.Hour
+
+// latency is the time from posting an accepted message to its first arrival.
+func latency(arrived map[Pair]time.Time, message Message, endpoint int) time.Duration {
+	if at, ok := arrived[Pair{message.IDs[0], endpoint}]; ok {
+		return at.Sub(message.Posted)
+	}
+	return never
+}
+
+// p99 sorts.
+func p99(latencies []time.Duration) time.Duration {
+	slices.Sort(latencies)
+	return latencies[(len(latencies)-1)*99/100]
 }

@@ -1,12 +1,14 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // ModuleRoot is the directory of the module the lab was started in: the nearest one upwards with a
@@ -34,14 +36,57 @@ func Build(ctx context.Context, path, tag string) error {
 	if err != nil {
 		return err
 	}
+	return build(ctx, root, path, tag)
+}
+
+// BuildCommit compiles posthaste as it was at a commit, in a worktree of its own that is gone
+// afterwards, and returns the commit's short name.
+func BuildCommit(ctx context.Context, commit, path string) (name string, err error) {
+	// A name that begins with a dash would be an option.
+	name, err = git(ctx, "rev-parse", "--short=12", "--verify", "--end-of-options", commit+"^{commit}")
+	if err != nil {
+		return "", fmt.Errorf("build commit %s: %w", commit, err)
+	}
+	place, err := os.MkdirTemp("", "posthaste-commit-")
+	if err != nil {
+		return "", fmt.Errorf("build commit %s: %w", commit, err)
+	}
+	tree := filepath.Join(place, "tree")
+	if _, err := git(ctx, "worktree", "add", "--detach", tree, name); err != nil {
+		return "", errors.Join(fmt.Errorf("build commit %s: %w", commit, err), os.RemoveAll(place))
+	}
+	defer func() {
+		// Also after an interrupt: git keeps a list of worktrees.
+		_, gone := git(context.WithoutCancel(ctx), "worktree", "remove", "--force", tree)
+		err = errors.Join(err, gone, os.RemoveAll(place))
+	}()
+	return name, build(ctx, tree, path, "")
+}
+
+// git runs a git command in the present directory and returns its first line.
+func git(ctx context.Context, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, "git", args...)
+	var problem bytes.Buffer
+	command.Stderr = &problem
+	out, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w\n%s", args[0], err, problem.Bytes())
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line, nil
+}
+
+// build compiles the module in a directory.
+func build(ctx context.Context, root, path, tag string) error {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("build posthaste: %w", err)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-tags", tag, "-o", absolute, "./cmd/posthaste")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
+	// As the Makefile builds what is shipped; so the same source is the same binary in any directory.
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tag, "-o", absolute, "./cmd/posthaste")
+	command.Dir = root
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("build posthaste: %w\n%s", err, out)
 	}
 	return nil

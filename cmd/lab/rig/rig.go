@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -151,6 +153,25 @@ func (r *Rig) StopPostgres(ctx context.Context, immediate bool) error {
 	return r.postgres.Stop(ctx)
 }
 
+// KillPostgres kills every process of the server at once, as a loss of power would; nothing is written
+// any more, and the next start recovers what was committed.
+func (r *Rig) KillPostgres(ctx context.Context) error {
+	processes, err := tree(r.postgres.PID())
+	if err != nil {
+		return fmt.Errorf("kill postgres: %w", err)
+	}
+	for _, s := range processes {
+		// One that ended meanwhile is gone already; its number is not given away that soon.
+		_ = syscall.Kill(s.pid, syscall.SIGKILL)
+	}
+	select {
+	case <-r.postgres.Done():
+	case <-ctx.Done():
+		return fmt.Errorf("kill postgres: %w", context.Cause(ctx))
+	}
+	return r.postgres.StopImmediate(ctx) // gives back lock and socket
+}
+
 // StartRedis starts the server; after the first time always at the same address.
 func (r *Rig) StartRedis(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, serverWait)
@@ -195,7 +216,37 @@ func (r *Rig) QueuedTasks(ctx context.Context) (int, error) {
 	return count, nil
 }
 
-// askRedis sends one inline command and returns the first line of the answer.
+// ConfigureRedis changes a setting of the running server; it does not outlive it.
+func (r *Rig) ConfigureRedis(ctx context.Context, setting, value string) error {
+	answer, err := r.askRedis(ctx, "CONFIG SET "+setting+" "+value)
+	if err != nil {
+		return err
+	}
+	if answer != "+OK" {
+		return fmt.Errorf("configure redis: it answered %q", answer)
+	}
+	return nil
+}
+
+// RedisRefusals is how many commands Redis has refused because it had no memory left for them.
+func (r *Rig) RedisRefusals(ctx context.Context) (int, error) {
+	statistics, err := r.askRedis(ctx, "INFO errorstats")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(statistics, "errorstat_OOM:count=")
+	if !found {
+		return 0, nil
+	}
+	number, _, _ := strings.Cut(rest, "\r")
+	count, err := strconv.Atoi(number)
+	if err != nil {
+		return 0, fmt.Errorf("count what redis refused: it answered %q", number)
+	}
+	return count, nil
+}
+
+// askRedis sends one inline command and returns the first line of the answer, or the text if it is one.
 func (r *Rig) askRedis(ctx context.Context, command string) (string, error) {
 	dialer := net.Dialer{Timeout: redisWait}
 	conn, err := dialer.DialContext(ctx, "tcp", r.redisAt)
@@ -209,11 +260,25 @@ func (r *Rig) askRedis(ctx context.Context, command string) (string, error) {
 	if _, err := conn.Write([]byte(command + "\r\n")); err != nil {
 		return "", fmt.Errorf("ask redis: %w", err)
 	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
 	if err != nil {
 		return "", fmt.Errorf("ask redis: %w", err)
 	}
-	return strings.TrimSpace(answer), nil
+	line = strings.TrimSpace(line)
+	length, isText := strings.CutPrefix(line, "$")
+	if !isText {
+		return line, nil
+	}
+	size, err := strconv.Atoi(length)
+	if err != nil || size < 0 {
+		return "", fmt.Errorf("ask redis: it answered %q", line)
+	}
+	text := make([]byte, size)
+	if _, err := io.ReadFull(reader, text); err != nil {
+		return "", fmt.Errorf("ask redis: %w", err)
+	}
+	return string(text), nil
 }
 
 // PostgresPID is the process id of the postmaster.

@@ -110,6 +110,34 @@ func TestProcessStop(t *testing.T) {
 	}
 }
 
+func TestACommitIsBuiltBesideTheTree(t *testing.T) {
+	worktrees := func() string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "git", "worktree", "list").CombinedOutput()
+		if err != nil {
+			t.Skipf("there is no git repository here: %v", err)
+		}
+		return string(out)
+	}
+	before := worktrees()
+	path := filepath.Join(t.TempDir(), "posthaste")
+	name, err := BuildCommit(t.Context(), "HEAD", path)
+	if err != nil || len(name) < 12 {
+		t.Fatalf("%q %v", name, err)
+	}
+	if out, err := exec.CommandContext(t.Context(), path, "--help").CombinedOutput(); err != nil {
+		t.Errorf("what was built does not run: %v\n%s", err, out)
+	}
+	for _, none := range []string{"no-such-commit", "--help", ""} {
+		if _, err := BuildCommit(t.Context(), none, path); err == nil {
+			t.Errorf("%q was built", none)
+		}
+	}
+	if after := worktrees(); strings.Count(after, "posthaste-commit-") != strings.Count(before, "posthaste-commit-") {
+		t.Errorf("a worktree is left behind:\n%s", after)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	line := "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 5 6 7"
 	got, err := parseStat([]byte(line))
