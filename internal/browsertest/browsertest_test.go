@@ -82,6 +82,8 @@ func TestPage(t *testing.T) {
 	}
 	p.Type("input", "new")
 	p.Wait(`document.querySelector("input").value === "new"`)
+	p.Type("input", "newer")
+	p.Wait(`document.querySelector("input").value === "newer"`)
 	p.Click("a")
 	p.Wait(`location.pathname === "/next"`)
 	p.Screenshot("next")

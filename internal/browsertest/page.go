@@ -2,6 +2,7 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -17,6 +19,9 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
+
+// look is how often a page is asked for what a test waits for.
+const look = 10 * time.Millisecond
 
 // Page is a tab with nothing in it: cookies, storage and cache are its own.
 type Page struct {
@@ -145,21 +150,36 @@ func (p *Page) Click(selector string) {
 	p.do("click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
-// Type puts text into a field that a CSS selector finds, in place of what is there.
+// Type types into a field that a CSS selector finds, in place of what is there, as a person would: a
+// value that is set by a script is one that frameworks do not hear of.
 func (p *Page) Type(selector, text string) {
 	p.t.Helper()
-	p.do("type into "+selector, chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text, chromedp.NodeVisible))
+	field := chromedp.CSS(selector)
+	p.do("type into "+selector,
+		chromedp.Focus(field, chromedp.NodeVisible),
+		chromedp.Evaluate[chromedp.Void](fmt.Sprintf("document.querySelector(%q).select()", selector)),
+		chromedp.KeyEvent(text),
+	)
 }
 
-// Wait waits until a JavaScript expression is true. The page's policy does not bind it.
+// Wait waits until a JavaScript expression is true, on this page or one that it goes to meanwhile. A
+// page's policy does not bind it.
 func (p *Page) Wait(expression string) {
 	p.t.Helper()
-	_, err := run(p, chromedp.Evaluate[bool](fmt.Sprintf(`new Promise((done) => {
-		const look = () => { if (%s) done(true); else setTimeout(look, 10); };
-		look();
-	})`, expression), chromedp.EvalAwaitPromise))
-	if err != nil {
-		p.fail("wait for "+expression, err)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if err == nil && is {
+			return
+		}
+		select {
+		case <-tick.C: // an error may be that of a page which is on its way out
+		case <-ctx.Done():
+			p.fail("wait for "+expression, errors.Join(ctx.Err(), err))
+		}
 	}
 }
 
