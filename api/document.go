@@ -88,7 +88,7 @@ func jsonResponse(description string, schema *huma.Schema) *huma.Response {
 func (d *document) add(s *server, r route) {
 	p := &plan{params: newParamPlan(r.handle.input, d.registry)}
 	op := &huma.Operation{
-		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary,
+		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: descriptions[r.id], Tags: []string{groupOf(r.id)},
 		Parameters: p.params.parameters(),
 		Responses:  map[string]*huma.Response{},
 	}
@@ -102,7 +102,6 @@ func (d *document) add(s *server, r route) {
 	}
 	switch r.class {
 	case classOperator:
-		op.Tags = []string{"operator"}
 		op.Security = []map[string][]string{{operatorScheme: {}}}
 	case classApplication:
 		op.Security = []map[string][]string{{applicationScheme: {}}}
