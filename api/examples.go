@@ -23,15 +23,15 @@ func exampleBytes(n byte) [16]byte {
 
 // parameterExamples are values of path parameters.
 var parameterExamples = map[string]string{
-	"app_id": "acme", "endpoint_id": exampleEndpoint, "msg_id": exampleMessage, "attempt_id": exampleAttempt,
-	"event_type_name": "invoice.paid", "tenant_id": exampleTenant, "key_id": exampleKey,
+	"app_id": "acme", "endpoint_id": "main", "msg_id": "invoice-1043-paid", "attempt_id": exampleAttempt,
+	"event_type_name": "invoice.paid", "tenant_id": "shop", "key_id": "billing",
 }
 
 // bodyExamples are whole requests, by schema. A test sends each of them.
 var bodyExamples = map[string]string{
 	"ApplicationIn":          `{"name": "Acme", "uid": "acme", "metadata": {"plan": "pro"}}`,
 	"ApplicationPatch":       `{"name": "Acme Inc.", "throttleRate": null}`,
-	"EndpointIn":             `{"url": "https://acme.example/webhooks", "description": "Billing", "eventTypes": ["invoice.paid"]}`,
+	"EndpointIn":             `{"url": "https://acme.example/webhooks", "uid": "main", "description": "Billing", "eventTypes": ["invoice.paid"]}`,
 	"EndpointUpdate":         `{"url": "https://acme.example/webhooks", "description": "Billing", "eventTypes": ["invoice.paid"]}`,
 	"EndpointPatch":          `{"disabled": true, "eventTypes": null}`,
 	"EndpointHeadersIn":      `{"headers": {"x-gateway-token": "s3cret"}}`,
@@ -48,7 +48,7 @@ var bodyExamples = map[string]string{
 	"SessionsExpireIn":       `{"expiry": 60}`,
 	"TenantIn":               `{"name": "Shop", "uid": "shop"}`,
 	"TenantPatch":            `{"schemaValidation": "warn", "strictEventTypes": true}`,
-	"ApiKeyIn":               `{"name": "billing service", "scopes": ["send"]}`,
+	"ApiKeyIn":               `{"name": "billing service", "uid": "billing", "scopes": ["send"]}`,
 	"ApiKeyExpireIn":         `{"at": null}`,
 }
 
@@ -66,7 +66,8 @@ var propertyExamples = map[string]any{
 	"EventTypeFromImport.description": "An invoice is paid in full.",
 	"PortalAccessOut.url":             "https://webhooks.example.com/portal/login#key=eyJhcHBJZCI6…", "token": "eyJhbGciOiJFZERTQSJ9…",
 	"createdAt": "2026-03-02T09:26:53.117Z", "updatedAt": "2026-03-02T09:26:53.117Z", "timestamp": "2026-03-02T09:31:12.480Z", "lastUsedAt": "2026-03-02T09:31:00Z",
-	"metadata": json.RawMessage(`{"plan": "pro"}`),
+	"metadata": json.RawMessage(`{"plan": "pro"}`), "EndpointOut.metadata": json.RawMessage(`{}`),
+	"channels": json.RawMessage(`["eu"]`), "tags": json.RawMessage(`["billing"]`),
 
 	"eventType": "invoice.paid", "eventId": "invoice-1043-paid", "payload": json.RawMessage(`{"type": "invoice.paid", "id": "in_1043", "amount": 4900}`),
 	"eventTypes": json.RawMessage(`["invoice.paid"]`), "filterTypes": json.RawMessage(`["invoice.paid"]`), "groupName": "billing",

@@ -43,7 +43,11 @@ func (d *document) field(name string, s *schema, depth int) field {
 		if of, _ = d.resolve(item); of.Items == nil {
 			f.Within = "each item"
 			if len(of.Properties) == 0 {
-				f.Rules = append(f.Rules, rules(of)...)
+				each := rules(of)
+				if len(each) > 0 {
+					each[0] = "each " + each[0]
+				}
+				f.Rules = append(f.Rules, each...)
 				f.Values = append(f.Values, values(of.Enum)...)
 			}
 		}
@@ -183,7 +187,8 @@ func values(enum []json.RawMessage) (out []string) {
 }
 
 // example is a value that fits a schema: what the document gives as one, or else what can be made of its
-// parts. In a request it has what is required; in an answer, everything that is not deprecated.
+// parts. It has what is required, and in an
+// answer also what the document has an example of.
 func (d *document) example(s *schema, answer bool, depth int) any {
 	target, _ := d.resolve(s)
 	for _, given := range [][]json.RawMessage{s.Examples, target.Examples, target.Enum} {
@@ -211,8 +216,9 @@ func (d *document) example(s *schema, answer bool, depth int) any {
 	case len(target.Properties) > 0:
 		object := object{}
 		for _, f := range d.fields(target, maxDepth) {
-			if f.Required && !f.Deprecated || answer && !f.Deprecated && d.example(target.Properties[f.Name], answer, depth+1) != nil {
-				object = append(object, member{f.Name, d.example(target.Properties[f.Name], answer, depth+1)})
+			property := target.Properties[f.Name]
+			if !f.Deprecated && (f.Required || answer && len(property.Examples) > 0) {
+				object = append(object, member{f.Name, d.example(property, answer, depth+1)})
 			}
 		}
 		return object
