@@ -28,6 +28,13 @@ HAVE_POSTGRES = $(shell for p in "$$(command -v postgres)" /usr/lib/postgresql/*
 	[ -x "$$p" ] || continue; v=$$("$$p" --version 2>/dev/null | sed 's/[^0-9]*\([0-9]*\).*/\1/'); \
 	[ "$${v:-0}" -ge 15 ] && echo yes && break; done)
 
+# Chromium or Chrome; internal/browsertest looks at the same places.
+HAVE_BROWSER = $(shell for b in "$$CHROME_BIN" chromium chromium-browser google-chrome google-chrome-stable chrome-headless-shell \
+	/Applications/Chromium.app/Contents/MacOS/Chromium "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
+	"$$HOME"/.cache/ms-playwright/chromium-*/chrome-linux*/chrome "$$HOME"/.cache/puppeteer/chrome/*/chrome-linux64/chrome \
+	"$$HOME"/Library/Caches/ms-playwright/chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium; do \
+	[ -n "$$b" ] && command -v "$$b" >/dev/null && echo yes && break; done)
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +49,7 @@ build: ## Build bin/posthaste
 	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/posthaste ./cmd/posthaste
 
 .PHONY: test
-test: postgres redis compiler ## Run every test, with the race detector, on real Postgres and real Redis
+test: postgres redis compiler browser ## Run every test, with the race detector, on real Postgres, Redis and Chromium
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -race -tags failpoint ./internal/failpoint/...
 	CGO_ENABLED=1 $(GO) run ./internal/storetest/testenv -redis=require -- $(GO) test -race -timeout 15m ./...
@@ -104,6 +111,12 @@ redis:
 .PHONY: compiler
 compiler:
 	@command -v $${CC:-cc} >/dev/null || $(MAKE) --no-print-directory install PACKAGE='gcc libc6-dev' WHAT='a C compiler for the race detector'
+
+.PHONY: browser
+browser:
+ifeq ($(HAVE_BROWSER),)
+	@$(MAKE) --no-print-directory install PACKAGE=chromium WHAT='a Chromium or Chrome (CHROME_BIN can name one)'
+endif
 
 .PHONY: install
 install:

@@ -157,6 +157,7 @@ func (s *server) mount(engine *gin.Engine, o Options) error {
 	}
 	inline := reflect.TypeFor[applicationIn]()
 	s.inline = newBodyPlan(inline, doc.registry.Schema(inline, true, ""), doc.registry, false)
+	doc.describe()
 	text, err := doc.text()
 	if err != nil {
 		return err

@@ -194,7 +194,7 @@ func (s *server) attemptsByMessage(ctx context.Context, who call, in struct {
 func (s *server) attemptGet(ctx context.Context, who call, in struct {
 	messagePath
 	expandedQuery
-	Attempt string `path:"attempt_id"`
+	Attempt string `path:"attempt_id" doc:"The attempt's id."`
 }) (int, attemptOut, error) {
 	id, err := webhook.ParseID[webhook.AttemptID](in.Attempt)
 	if err != nil {

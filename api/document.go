@@ -57,11 +57,18 @@ func newDocument(engine *gin.Engine, publicURL string) *document {
 	fieldError := d.registry.Schema(reflect.TypeFor[validationOut](), true, "")
 	responses := map[string]*huma.Response{"422": jsonResponse("A field breaks a rule, or an idempotency key came back with another body.",
 		&huma.Schema{AnyOf: []*huma.Schema{fieldError, plainError}})}
-	for _, status := range []int{
-		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
-		http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	for status, when := range map[int]string{
+		http.StatusBadRequest:            "The request, or a parameter of its query, cannot be understood.",
+		http.StatusUnauthorized:          "There is no credential, or it is not valid (any more).",
+		http.StatusForbidden:             "The credential's scopes or capabilities do not allow this.",
+		http.StatusNotFound:              "There is no such thing, or it is not yours to see.",
+		http.StatusConflict:              "It is there already, or the request collides with another.",
+		http.StatusRequestEntityTooLarge: "The body or the payload is too large.",
+		http.StatusTooManyRequests:       "Too much at once: ask again later.",
+		http.StatusInternalServerError:   "Something went wrong on the server's side.",
+		http.StatusServiceUnavailable:    "The server cannot answer for the moment: ask again, with the same idempotency key.",
 	} {
-		responses[strconv.Itoa(status)] = jsonResponse(http.StatusText(status), plainError)
+		responses[strconv.Itoa(status)] = jsonResponse(when, plainError)
 	}
 	// Every operation may answer each of them, so they are written once and referred to.
 	d.api.OpenAPI().Components.Responses = map[string]*huma.Response{}
@@ -88,7 +95,7 @@ func jsonResponse(description string, schema *huma.Schema) *huma.Response {
 func (d *document) add(s *server, r route) {
 	p := &plan{params: newParamPlan(r.handle.input, d.registry)}
 	op := &huma.Operation{
-		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary,
+		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: descriptions[r.id], Tags: []string{groupOf(r.id)},
 		Parameters: p.params.parameters(),
 		Responses:  map[string]*huma.Response{},
 	}
@@ -102,7 +109,6 @@ func (d *document) add(s *server, r route) {
 	}
 	switch r.class {
 	case classOperator:
-		op.Tags = []string{"operator"}
 		op.Security = []map[string][]string{{operatorScheme: {}}}
 	case classApplication:
 		op.Security = []map[string][]string{{applicationScheme: {}}}

@@ -43,7 +43,7 @@ const (
 const retryAfter = time.Second
 
 var (
-	errNoRoute    error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "There is nothing at this path"}
+	errNoRoute    error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "There is nothing at this path; what there is stands at " + docsPath}
 	errNoMethod   error = &methodError{}
 	errTooLarge   error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The body is larger than " + strconv.Itoa(webhook.MaxBody) + " bytes"}
 	errPayload    error = &webhook.Error{Kind: webhook.KindTooLarge, Detail: "The payload is larger than " + strconv.Itoa(webhook.MaxPayload) + " bytes"}

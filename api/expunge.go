@@ -17,7 +17,7 @@ func (s *server) messageExpunge(ctx context.Context, who call, in messagePath) (
 
 func (s *server) attemptExpunge(ctx context.Context, who call, in struct {
 	messagePath
-	Attempt string `path:"attempt_id"`
+	Attempt string `path:"attempt_id" doc:"The attempt's id."`
 }) (int, none, error) {
 	id, err := webhook.ParseID[webhook.AttemptID](in.Attempt)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/posthaste/posthaste/api/reference"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -48,7 +49,11 @@ func (r *readiness) check(ctx context.Context) error {
 // ginPath writes a path of the document as gin wants it.
 func ginPath(path string) string { return strings.NewReplacer("{", ":", "}", "").Replace(path) }
 
-// mountPlain adds what needs no credential and is no operation: health, metrics, the document.
+// docsPath is where people read what the API can do.
+const docsPath = "/docs"
+
+// mountPlain adds what needs no credential and is no operation: health, metrics, the document and the
+// page that shows it.
 func (s *server) mountPlain(engine *gin.Engine) {
 	get := func(path string, serve gin.HandlerFunc) {
 		engine.GET(path, serve)
@@ -61,6 +66,18 @@ func (s *server) mountPlain(engine *gin.Engine) {
 	}
 	get(basePath+"/health/ping", s.ping)
 	get(basePath+"/openapi.json", func(c *gin.Context) { answer(c, http.StatusOK, s.document) })
+	// Made for the first reader: most processes have none.
+	site := sync.OnceValues(func() (*reference.Site, error) { return reference.New(s.document, docsPath, basePath+"/openapi.json") })
+	for _, path := range reference.Paths(docsPath) {
+		get(path, func(c *gin.Context) {
+			page, err := site()
+			if err != nil {
+				s.fail(c, err)
+				return
+			}
+			page.ServeHTTP(c.Writer, c.Request)
+		})
+	}
 	if s.metrics != nil {
 		get("/metrics", gin.WrapH(s.metrics.Handler()))
 	}

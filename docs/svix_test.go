@@ -59,6 +59,11 @@ func TestClientsAreThoseOfTheTests(t *testing.T) {
 		t.Fatal("go.mod does not have the client")
 	}
 	fmt.Fprintf(&want, "| Go `%s` | %s |\n", module[1], module[2])
+	var react struct{ Dependencies map[string]string }
+	if err := json.Unmarshal([]byte(readPage(t, "../internal/conformance/testdata/react/package.json")), &react); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&want, "| npm `svix-react`, in a browser | %s |\n", react.Dependencies["svix-react"])
 	if have := section(t, "coming-from-svix.md", "clients"); have != want.String() {
 		t.Errorf("clients on the page:\n%s\nwant\n%s", have, want.String())
 	}

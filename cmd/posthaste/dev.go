@@ -286,7 +286,8 @@ func (o devOptions) show(p *printer, a *app.App, sample *sample, data devDirecto
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s is running.\n\n", p.paint(bold, "Posthaste "+versionText()))
-	b.WriteString(row("API", a.PublicURL()+"/api/v1", "described at /api/v1/openapi.json"))
+	b.WriteString(row("API", a.PublicURL()+"/api/v1", ""))
+	b.WriteString(row("Reference", a.PublicURL()+"/docs", "everything the API can do"))
 	b.WriteString(row("API key", sample.token.Reveal(), "kept in "+data.file(keyFile)))
 	note := "the endpoint of application " + sampleApplication
 	if o.noReceiver {

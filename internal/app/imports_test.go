@@ -69,6 +69,7 @@ var owners = map[string][]string{
 	"github.com/testcontainers":     {},
 	"github.com/fergusstrange":      {},
 	"github.com/svix":               {},
+	"github.com/chromedp":           {},
 	"github.com/sirupsen/logrus":    {},
 	"github.com/joho/godotenv":      {},
 	"github.com/spf13/viper":        {},

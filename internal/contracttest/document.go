@@ -32,7 +32,7 @@ func (d Document) Problems(req *http.Request, status int, header http.Header, bo
 		problems = append(problems, "a server error")
 	}
 	if len(body) > 0 {
-		if kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind != "application/json" && req.URL.Path != "/metrics" {
+		if kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind != "application/json" && !forPeople(req.URL.Path) {
 			problems = append(problems, "content type "+kind)
 		}
 	}
@@ -67,6 +67,11 @@ func (d Document) Problems(req *http.Request, status int, header http.Header, bo
 	}
 	schema := content["application/json"].(map[string]any)["schema"].(map[string]any)
 	return append(problems, d.mismatches(schema, v, "body")...)
+}
+
+// forPeople reports whether a path is none of the API's, and need not answer in JSON.
+func forPeople(path string) bool {
+	return path == "/metrics" || path == "/docs" || strings.HasPrefix(path, "/docs/")
 }
 
 // operation is what the document says about a request; nil = nothing.

@@ -47,6 +47,7 @@ func current(dir string) bool {
 	type lockFile struct {
 		Packages map[string]struct {
 			Integrity string `json:"integrity"`
+			Optional  bool   `json:"optional"` // such as binaries for other systems, which npm leaves out
 		} `json:"packages"`
 	}
 	var want, have lockFile
@@ -57,7 +58,11 @@ func current(dir string) bool {
 		}
 	}
 	for name, p := range want.Packages {
-		if name != "" && have.Packages[name].Integrity != p.Integrity {
+		installed, ok := have.Packages[name]
+		if name == "" || !ok && p.Optional {
+			continue
+		}
+		if installed.Integrity != p.Integrity {
 			return false
 		}
 	}
