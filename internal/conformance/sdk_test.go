@@ -18,7 +18,8 @@ func TestOwnSDK(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestEveryOperation$",
 		"-coverpkg=github.com/posthaste/posthaste/sdk/go", "-coverprofile="+profile, "./internal/customer")
 	cmd.Dir = filepath.FromSlash("../../sdk/go")
-	cmd.Env = append(os.Environ(), "GOWORK=off", "POSTHASTE_TEST_URL="+p.front.url, "POSTHASTE_TEST_OPERATOR_TOKEN="+operatorToken)
+	cmd.Env = append(os.Environ(), "GOWORK=off",
+		"POSTHASTE_TEST_URL="+p.front.url, "POSTHASTE_TEST_OPERATOR_TOKEN="+operatorToken, "POSTHASTE_TEST_FAULTS="+p.front.url+faultPath)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -307,7 +307,7 @@ func TestEveryTryHasItsTimeout(t *testing.T) {
 		<-r.Context().Done() // the client gives up
 		close(first)
 	}, says(204, ""))
-	c := client(t, posthaste.WithURL(s.URL), posthaste.WithTimeout(30*time.Millisecond))
+	c := client(t, posthaste.WithURL(s.URL), posthaste.WithTimeout(100*time.Millisecond), posthaste.WithRetries(50)) // many: a busy machine is slow to answer, too
 	if err := c.Applications.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -491,6 +491,27 @@ func TestClientHidesItsKey(t *testing.T) {
 	}
 	if text, err := json.Marshal(c); err != nil || strings.Contains(string(text), testKey) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestClientsAreShared(t *testing.T) {
+	t.Parallel()
+	s, c, _ := serve(t, says(202, made))
+	var calls sync.WaitGroup
+	for i := range 50 {
+		calls.Go(func() {
+			if _, err := c.Messages.Create(t.Context(), "a", posthaste.MessageIn{EventType: "a", Payload: map[string]int{"i": i}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	keys, bodies := map[string]bool{}, map[string]bool{}
+	for _, r := range s.requests() {
+		keys[r.header.Get("Idempotency-Key")], bodies[r.body] = true, true
+	}
+	if len(keys) != 50 || len(bodies) != 50 {
+		t.Errorf("%d keys, %d bodies", len(keys), len(bodies))
 	}
 }
 

@@ -29,7 +29,8 @@
 //
 // What the API refuses is an [*Error]; errors.Is finds its kind, as in errors.Is(err, posthaste.ErrNotFound).
 // A call that got no answer, a 5xx, or a 429 that says when to come back is repeated, unless that could do
-// something twice. Calls that create have an idempotency key, which stays the same over the repeats.
+// something twice. Calls that create have an idempotency key, which stays the same over the repeats. A
+// Delete that is repeated after its answer was lost finds nothing any more, and says so: ErrNotFound.
 package posthaste
 
 //go:generate go run ./internal/gen -spec ../../api/openapi.json

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ var steps = []struct {
 	{"headers of an endpoint", customer.headers},
 	{"publish, receive and verify through a rotation", customer.deliver},
 	{"messages", customer.messages},
+	{"retries make one message", customer.retries},
 	{"batches", customer.batches},
 	{"attempts", customer.attempts},
 	{"an example", customer.example},
@@ -311,6 +313,26 @@ func (c customer) messages() {
 	} {
 		found := must(messages.ListPage(c.Context(), acme, o))(c)
 		c.want("found by "+what, len(found.Data) == 1 && found.Data[0].EventID == "first" && (string(found.Data[0].Payload) == "{}") == (what == "no content"), found)
+	}
+}
+
+// Whoever stands in front of the installation may be able to break one request: POST to the address and
+// before, or after, makes the next one fail before the server has seen it, or after it did what was asked.
+func (c customer) retries() {
+	faults := os.Getenv("POSTHASTE_TEST_FAULTS")
+	if faults == "" {
+		c.Skip("nobody breaks requests: POSTHASTE_TEST_FAULTS is not set")
+	}
+	for _, when := range []string{"before", "after"} {
+		req, err := http.NewRequestWithContext(c.Context(), http.MethodPost, faults+when, nil)
+		c.ok(err)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		c.ok(err)
+		c.ok(resp.Body.Close())
+		sent := c.publish(posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}, Tags: []string{"fault-" + when}})
+		found := must(c.client.Messages.ListPage(c.Context(), acme, posthaste.MessageListOptions{Tag: "fault-" + when}))(c)
+		c.want("one message", len(found.Data) == 1 && found.Data[0].ID == sent.ID, found)
+		c.receiver.wait(c.T, sent.ID, 1, `{}`)
 	}
 }
 

@@ -17,15 +17,16 @@ var (
 	}
 	// groupDocs say what a group is for.
 	groupDocs = map[string]string{
-		"Applications":   "Applications are a tenant's customers.",
-		"Endpoints":      "Endpoints are the URLs an application wants called.",
-		"EventTypes":     "EventTypes are the named, documented kinds of messages.",
-		"Messages":       "Messages are what is posted, once each.",
-		"Attempts":       "Attempts are the HTTP requests by which messages are delivered.",
-		"Authentication": "Authentication makes and ends application tokens.",
-		"Operator":       "Operator is what only the operator of an installation may do: its key is the operator's token.",
-		"Tenants":        "Tenants are the companies that share an installation.",
-		"APIKeys":        "APIKeys are the credentials of a tenant.",
+		"Applications":    "Applications are a tenant's customers.",
+		"Endpoints":       "Endpoints are the URLs an application wants called.",
+		"EventTypes":      "EventTypes are the named, documented kinds of messages.",
+		"Messages":        "Messages are what is posted, once each.",
+		"Attempts":        "Attempts are the HTTP requests by which messages are delivered.",
+		"Authentication":  "Authentication makes and ends application tokens.",
+		"BackgroundTasks": "BackgroundTasks are replays and erasures that go on by themselves.",
+		"Operator":        "Operator is what only the operator of an installation may do: its key is the operator's token.",
+		"Tenants":         "Tenants are the companies that share an installation.",
+		"APIKeys":         "APIKeys are the credentials of a tenant.",
 	}
 	// arguments are path parameters that are called otherwise than themselves without _id.
 	arguments = map[string]string{"msg_id": "message", "event_type_name": "name", "key_id": "apiKey"}
@@ -44,16 +45,16 @@ var (
 	plain = map[string]bool{"EndpointHeadersPatch": true}
 	// zeroIsNull are numbers in answers whose zero means what null does: there is none.
 	zeroIsNull = map[string]bool{"throttleRate": true}
-	// enums are types and constants by the property that has the values; "" = no constant for a value.
+	// enums are the types of values that are one of a few, by the property's Go name and the values.
 	enums = map[string]enum{
-		"status 0 1 2 3 4":                                 {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
-		"triggerType 0 1":                                  {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
-		"status_code_class 0 100 200 300 400 500":          {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
-		"statusText success pending fail sending canceled": {name: "StatusText", doc: "the word for a Status"},
-		"order ascending descending":                       {name: "Order", doc: "the order of a list, by age"},
-		"scopes read send write admin":                     {name: "Scope", doc: "what an API key may do"},
-		"schemaValidation ignore warn reject":              {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
-		"capabilities ViewBase ViewEndpointSecret ManageEndpointSecret ManageTransformations CreateAttempts ManageEndpoint": {name: "Capability", doc: "what an application token may do"},
+		"Status 0 1 2 3 4":                                 {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
+		"TriggerType 0 1":                                  {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
+		"StatusCodeClass 0 100 200 300 400 500":            {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
+		"StatusText success pending fail sending canceled": {name: "StatusText", doc: "the word for a Status"},
+		"Order ascending descending":                       {name: "Order", doc: "the order of a list, by age"},
+		"Scopes read send write admin":                     {name: "Scope", doc: "what an API key may do"},
+		"SchemaValidation ignore warn reject":              {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
+		"Capabilities ViewBase ViewEndpointSecret ManageEndpointSecret ManageTransformations CreateAttempts ManageEndpoint": {name: "Capability", doc: "what an application token may do"},
 	}
 	// typeDocs say what a type is where its operation does not.
 	typeDocs = map[string]string{
@@ -95,7 +96,7 @@ type enum struct {
 
 // initialisms are written in capitals.
 var initialisms = map[string]string{
-	"id": "ID", "ids": "IDs", "uid": "UID", "url": "URL", "api": "API", "ip": "IP", "tls": "TLS", "dns": "DNS", "http": "HTTP", "json": "JSON", "openapi": "OpenAPI",
+	"id": "ID", "ids": "IDs", "uid": "UID", "url": "URL", "api": "API", "ip": "IP", "tls": "TLS", "dns": "DNS", "http": "HTTP", "json": "JSON", "openapi": "OpenAPI", "eta": "ETA",
 }
 
 // exported is a Go name for one in any spelling: event-type, to_modify, remoteIp.

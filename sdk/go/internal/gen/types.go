@@ -44,7 +44,7 @@ func (g *generator) comment(text string) {
 
 // types writes every type that operations take or answer.
 func (g *generator) types(operations []operation) error {
-	uses, takers := map[string]use{}, map[string][]string{}
+	uses, takers, answerers := map[string]use{}, map[string][]string{}, map[string][]string{}
 	for _, op := range operations {
 		if s, ok := op.input(); ok {
 			found := map[string]bool{}
@@ -65,6 +65,7 @@ func (g *generator) types(operations []operation) error {
 			if _, is := g.doc.pageOf(s); is {
 				delete(found, s.refName())
 			}
+			answerers[s.refName()] = append(answerers[s.refName()], op.full())
 			for name := range found {
 				if _, both := uses[name]; both {
 					// What may be absent is written otherwise in the two directions.
@@ -91,7 +92,9 @@ func (g *generator) types(operations []operation) error {
 		case known:
 			g.comment(name + " " + doc)
 		case len(takers[schema]) > 0:
-			g.comment(name + " is for " + strings.Join(takers[schema], " and ") + ".")
+			g.comment(name + " is for " + list(takers[schema]) + ".")
+		case len(answerers[schema]) > 0:
+			g.comment(name + " is the answer of " + list(answerers[schema]) + ".")
 		default:
 			g.comment(name + " is a part of what the API answers.")
 		}
@@ -104,6 +107,14 @@ func (g *generator) types(operations []operation) error {
 		g.line("}")
 	}
 	return nil
+}
+
+// list is a list in a sentence.
+func list(items []string) string {
+	if n := len(items) - 1; n > 0 {
+		return strings.Join(items[:n], ", ") + " and " + items[n]
+	}
+	return items[0]
 }
 
 func (g *generator) field(owner, name string, s schema, u use) error {
@@ -204,7 +215,7 @@ func (g *generator) itemType(owner, name string, s schema, u use) (string, error
 // enum is the type of a value that is one of a few. Values that are not known to the SDK are kept as
 // they come, since the server may be younger.
 func (g *generator) enum(owner, name string, s schema) (string, bool) {
-	key := name
+	key := exported(name)
 	for _, v := range s.Enum {
 		key += fmt.Sprint(" ", v)
 	}
