@@ -138,23 +138,29 @@ func (op operation) parametersIn(where string) (list []parameter) {
 }
 
 // refs are the names of the schemas that a schema is made of, itself included.
-func (d document) refs(s schema, found map[string]bool) {
-	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
-		if found[name] {
-			return
+func (d document) refs(s schema) map[string]bool {
+	found := map[string]bool{}
+	var walk func(s schema)
+	walk = func(s schema) {
+		if name := s.refName(); s.Ref != "" {
+			if found[name] {
+				return
+			}
+			found[name] = true
+			s = d.Components.Schemas[name]
 		}
-		found[name] = true
-		s = d.Components.Schemas[name]
+		for _, p := range s.Properties {
+			walk(p)
+		}
+		if s.Items != nil {
+			walk(*s.Items)
+		}
+		if s.AdditionalProperties.of != nil {
+			walk(*s.AdditionalProperties.of)
+		}
 	}
-	for _, p := range s.Properties {
-		d.refs(p, found)
-	}
-	if s.Items != nil {
-		d.refs(*s.Items, found)
-	}
-	if s.AdditionalProperties.of != nil {
-		d.refs(*s.AdditionalProperties.of, found)
-	}
+	walk(s)
+	return found
 }
 
 func (s schema) refName() string { return strings.TrimPrefix(s.Ref, "#/components/schemas/") }
@@ -178,8 +184,10 @@ func (s schema) fields() []string {
 func (s schema) left() bool { return s.Deprecated || s.Description == "Not supported." }
 
 // pageOf is the schema of a list's items, if the schema is a page of a list.
-func (d document) pageOf(s schema) (item schema, ok bool) {
-	page := d.Components.Schemas[s.refName()]
+func (d document) pageOf(page schema) (item schema, ok bool) {
+	if page.Ref != "" {
+		page = d.Components.Schemas[page.refName()]
+	}
 	data, ok := page.Properties["data"]
 	_, iterates := page.Properties["iterator"]
 	if !ok || !iterates || data.Items == nil {

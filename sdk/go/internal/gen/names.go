@@ -17,6 +17,7 @@ var (
 	}
 	// groupDocs say what a group is for.
 	groupDocs = map[string]string{
+		"Client":          "Client calls one Posthaste with one key; make it with New. It may be used by many goroutines at once, and is best shared: it keeps connections.",
 		"Applications":    "Applications are a tenant's customers.",
 		"Endpoints":       "Endpoints are the URLs an application wants called.",
 		"EventTypes":      "EventTypes are the named, documented kinds of messages.",

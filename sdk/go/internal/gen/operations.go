@@ -44,6 +44,13 @@ func (op operation) repeats() bool {
 	return slices.ContainsFunc(op.parametersIn("header"), func(p parameter) bool { return p.Name == "idempotency-key" })
 }
 
+func (op operation) hasQuery(name string) bool {
+	return slices.ContainsFunc(op.parametersIn("query"), func(p parameter) bool { return p.Name == name })
+}
+
+func (op operation) hasOptions() bool { return op.repeats() || len(op.parametersIn("query")) > 0 }
+
+// check refuses what there is no place for in the SDK.
 func (op operation) check() error {
 	if parts := strings.Split(op.ID, "."); len(parts) < 3 || parts[0] != "v1" {
 		return fmt.Errorf("%s %s: operation id %q, want v1.noun.verb", op.method, op.path, op.ID)
@@ -64,64 +71,82 @@ func (op operation) check() error {
 	return nil
 }
 
-// client writes the client with its groups, and the groups.
-func (g *generator) client(operations []operation) error {
-	inner := map[string]map[string]bool{} // group → groups in it
-	has := map[string]bool{}              // groups with operations of their own
+// group is a noun with its operations, and nouns in it.
+type group struct {
+	name string
+	own  bool // it has operations itself
+	in   map[string]*group
+}
+
+// tree is the client with all groups in it.
+func tree(operations []operation) *group {
+	root := &group{name: "Client", own: true, in: map[string]*group{}}
 	for _, op := range operations {
-		path := append([]string{"Client"}, op.groups()...)
-		for i, name := range path[1:] {
-			if inner[path[i]] == nil {
-				inner[path[i]] = map[string]bool{}
+		at := root
+		for _, name := range op.groups() {
+			if at.in[name] == nil {
+				at.in[name] = &group{name: name, in: map[string]*group{}}
 			}
-			inner[path[i]][name] = true
+			at = at.in[name]
 		}
-		has[path[len(path)-1]] = true
+		at.own = true
 	}
-	names := slices.Sorted(maps.Keys(inner))
-	for name := range has {
-		if inner[name] == nil {
-			names = append(names, name)
+	return root
+}
+
+func (t *group) inner() (list []*group) {
+	for _, name := range slices.Sorted(maps.Keys(t.in)) {
+		list = append(list, t.in[name])
+	}
+	return list
+}
+
+// all are a group and those below it.
+func (t *group) all() []*group {
+	list := []*group{t}
+	for _, in := range t.inner() {
+		list = append(list, in.all()...)
+	}
+	return list
+}
+
+// value is the Go expression of a group.
+func (t *group) value() string {
+	text := t.name + "{"
+	for _, in := range t.inner() {
+		text += "\n" + in.name + ": " + in.value() + ","
+	}
+	switch {
+	case t.own && len(t.in) > 0:
+		return text + "\nc: c,\n}"
+	case t.own:
+		return text + "c: c}"
+	}
+	return text + "\n}"
+}
+
+// client writes the client with its groups, and the operations.
+func (g *generator) client(operations []operation) error {
+	root := tree(operations)
+	groups := root.all()
+	slices.SortFunc(groups, func(a, b *group) int { return strings.Compare(a.name, b.name) })
+	for _, t := range groups {
+		doc := groupDocs[t.name]
+		if doc == "" {
+			doc = t.name + " are operations of the API."
 		}
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
 		g.line("")
-		if name == "Client" {
-			g.comment("Client calls one Posthaste with one key; make it with New. It may be used by many goroutines at once, and is best shared: it keeps connections.")
-		} else if doc := groupDocs[name]; doc != "" {
-			g.comment(doc)
-		} else {
-			g.comment(name + " are operations of the API.")
+		g.comment(doc)
+		g.line("type %s struct {", t.name)
+		for _, in := range t.inner() {
+			g.line("%s %s", in.name, in.name)
 		}
-		g.line("type %s struct {", name)
-		for _, in := range slices.Sorted(maps.Keys(inner[name])) {
-			g.line("%s %s", in, in)
-		}
-		if has[name] || name == "Client" {
+		if t.own {
 			g.line("\nc *conn")
 		}
 		g.line("}")
 	}
-	var build func(name string) string
-	build = func(name string) string {
-		var parts []string
-		for _, in := range slices.Sorted(maps.Keys(inner[name])) {
-			parts = append(parts, in+": "+build(in)+",\n")
-		}
-		if has[name] || name == "Client" {
-			end := ""
-			if len(inner[name]) > 0 {
-				end = ",\n"
-			}
-			parts = append(parts, "c: c"+end)
-		}
-		if len(inner[name]) > 0 {
-			return name + "{\n" + strings.Join(parts, "") + "}"
-		}
-		return name + "{" + strings.Join(parts, "") + "}"
-	}
-	g.line("\nfunc newClient(c *conn) *Client {\nreturn &%s\n}", build("Client"))
+	g.line("\nfunc newClient(c *conn) *Client {\nreturn &%s\n}", root.value())
 	for _, op := range operations {
 		if err := g.operation(op); err != nil {
 			return err
@@ -130,83 +155,89 @@ func (g *generator) client(operations []operation) error {
 	return nil
 }
 
-func (g *generator) operation(op operation) error {
+// method is what of an operation's Go method is the same whatever it answers.
+type method struct {
+	receiver, name string
+	parameters     string // as they are declared
+	arguments      string // as they are passed on, each with a comma before it
+	prepare        string // statements that make the query
+	request        string // the expression
+}
+
+func (op operation) asMethod() method {
 	groups := op.groups()
-	receiver := groups[len(groups)-1]
-	args, values := "ctx context.Context", ""
-	for _, p := range op.parametersIn("path") {
-		values += ", " + argument(p.Name)
-	}
-	if values != "" {
-		args += values + " string"
-	}
+	m := method{receiver: groups[len(groups)-1], name: op.name(), parameters: "ctx context.Context"}
 	path := op.path
 	for _, p := range op.parametersIn("path") {
+		m.arguments += ", " + argument(p.Name)
 		path = strings.Replace(path, "{"+p.Name+"}", "{"+argument(p.Name)+"}", 1)
 	}
-	request := fmt.Sprintf("request{method: %q, path: %q", strings.ToUpper(op.method), path)
-	if values != "" {
-		request += ", args: []string{" + values[2:] + "}"
+	m.request = fmt.Sprintf("request{method: %q, path: %q", strings.ToUpper(op.method), path)
+	if m.arguments != "" {
+		m.parameters += m.arguments + " string"
+		m.request += ", args: []string{" + m.arguments[len(", "):] + "}"
 	}
-	input, takes := op.input()
-	if takes {
-		args += ", in " + typeName(input.refName())
-		request += ", body: in"
+	if input, takes := op.input(); takes {
+		m.parameters += ", in " + typeName(input.refName())
+		m.arguments += ", in"
+		m.request += ", body: in"
 	}
-	query := op.parametersIn("query")
-	if len(query) > 0 || op.repeats() {
-		if err := g.optionsOf(op, query); err != nil {
+	if op.hasOptions() {
+		m.parameters += ", opts ..." + op.options()
+		m.arguments += ", o"
+		m.prepare = "o := last(opts)\n"
+	}
+	if query := op.parametersIn("query"); len(query) > 0 {
+		m.prepare += "q := query{}\n"
+		for _, p := range query {
+			m.prepare += fmt.Sprintf("q.add(%q, o.%s)\n", p.Name, exported(p.Name))
+		}
+		m.request += ", query: q"
+	}
+	if op.repeats() {
+		m.request += ", repeats: true, key: o.IdempotencyKey"
+	}
+	m.request += "}"
+	return m
+}
+
+// operation writes an operation's options and its methods.
+func (g *generator) operation(op operation) error {
+	if op.hasOptions() {
+		if err := g.optionsOf(op); err != nil {
 			return err
 		}
 	}
-	prepare, pass := "", ""
-	if len(query) > 0 || op.repeats() {
-		args += ", opts ..." + op.options()
-		prepare, pass = "o := last(opts)\n", ", o"
-	}
-	if len(query) > 0 {
-		prepare += "q := query{}\n"
-		for _, p := range query {
-			prepare += fmt.Sprintf("q.add(%q, o.%s)\n", p.Name, exported(p.Name))
-		}
-		request += ", query: q"
-	}
-	if op.repeats() {
-		request += ", repeats: true, key: o.IdempotencyKey"
-	}
-	request += "}"
-
+	m := op.asMethod()
 	output, answers := op.output()
-	if item, isPage := g.doc.pageOf(output); answers && isPage {
-		of := typeName(item.refName())
-		if takes {
-			return fmt.Errorf("%s: a list that takes a body", op.ID)
-		}
-		g.about(op)
-		g.line("func (g %s) %s(%s) iter.Seq2[%s, error] {", receiver, op.name(), args, of)
-		g.line("o := last(opts)")
-		if has := func(name string) bool {
-			return slices.ContainsFunc(query, func(p parameter) bool { return p.Name == name })
-		}; has("before") && has("after") {
-			g.line("o.Before = end(o.Before, o.After, o.Iterator)")
-		}
-		g.line("return walk(o.Iterator, func(iterator string) (Page[%s], error) {\no := o\no.Iterator = iterator\nreturn g.%sPage(ctx%s%s)\n})\n}", of, op.name(), values, pass)
-		g.line("")
-		g.comment(op.name() + "Page is one page of " + op.name() + ".")
-		g.line("func (g %s) %sPage(%s) (Page[%s], error) {", receiver, op.name(), args, of)
-		g.line("%sreturn call[Page[%s]](ctx, g.c, %s)\n}", prepare, of, request)
-		return nil
-	}
 	g.about(op)
-	if answers && len(g.doc.Components.Schemas[output.refName()].fields()) > 0 {
-		of := typeName(output.refName())
-		g.line("func (g %s) %s(%s) (%s, error) {", receiver, op.name(), args, of)
-		g.line("%sreturn call[%s](ctx, g.c, %s)\n}", prepare, of, request)
+	if item, isPage := g.doc.pageOf(output); isPage {
+		g.pages(op, m, typeName(item.refName()))
 		return nil
 	}
-	g.line("func (g %s) %s(%s) error {", receiver, op.name(), args)
-	g.line("%sreturn g.c.do(ctx, %s, nil)\n}", prepare, request)
+	if answers && len(g.doc.Components.Schemas[output.refName()].fields()) > 0 {
+		g.line("func (g %s) %s(%s) (%s, error) {", m.receiver, m.name, m.parameters, typeName(output.refName()))
+		g.line("%sreturn call[%s](ctx, g.c, %s)\n}", m.prepare, typeName(output.refName()), m.request)
+		return nil
+	}
+	g.line("func (g %s) %s(%s) error {", m.receiver, m.name, m.parameters)
+	g.line("%sreturn g.c.do(ctx, %s, nil)\n}", m.prepare, m.request)
 	return nil
+}
+
+// pages writes the two methods of a list: all its items, and one page.
+func (g *generator) pages(op operation, m method, item string) {
+	g.line("func (g %s) %s(%s) iter.Seq2[%s, error] {", m.receiver, m.name, m.parameters, item)
+	g.line("o := last(opts)")
+	if op.hasQuery("before") && op.hasQuery("after") {
+		g.line("o.Before = end(o.Before, o.After, o.Iterator)")
+	}
+	g.line("return walk(o.Iterator, func(iterator string) (Page[%s], error) {\no := o\no.Iterator = iterator", item)
+	g.line("return g.%sPage(ctx%s)\n})\n}", m.name, m.arguments)
+	g.line("")
+	g.comment(m.name + "Page is one page of " + m.name + ".")
+	g.line("func (g %s) %sPage(%s) (Page[%s], error) {", m.receiver, m.name, m.parameters, item)
+	g.line("%sreturn call[Page[%s]](ctx, g.c, %s)\n}", m.prepare, item, m.request)
 }
 
 // about writes the comment of an operation's method.
@@ -230,11 +261,12 @@ func (g *generator) about(op operation) {
 	}
 }
 
-func (g *generator) optionsOf(op operation, query []parameter) error {
+// optionsOf writes the struct of what a call may have.
+func (g *generator) optionsOf(op operation) error {
 	g.line("")
 	g.comment(op.options() + " are what " + op.full() + " may be given; the zero value of each field leaves it to the server.")
 	g.line("type %s struct {", op.options())
-	for _, p := range query {
+	for _, p := range op.parametersIn("query") {
 		s := p.Schema
 		typ, err := g.goType(op.singular(), p.Name, s, sent)
 		if err != nil {

@@ -42,71 +42,93 @@ func (g *generator) comment(text string) {
 	}
 }
 
-// types writes every type that operations take or answer.
-func (g *generator) types(operations []operation) error {
-	uses, takers, answerers := map[string]use{}, map[string][]string{}, map[string][]string{}
+// used is a schema as operations use it.
+type used struct {
+	use      use
+	by       []string // operations that take it
+	answerOf []string // operations that answer it
+}
+
+// uses are all schemas that operations take or answer, with what these are made of.
+func (g *generator) uses(operations []operation) (map[string]*used, error) {
+	all := map[string]*used{}
 	for _, op := range operations {
-		if s, ok := op.input(); ok {
-			found := map[string]bool{}
-			g.doc.refs(s, found)
-			for name := range found {
-				uses[name] = sent
+		s, ok := op.input()
+		if !ok {
+			continue
+		}
+		for name := range g.doc.refs(s) {
+			if all[name] == nil {
+				all[name] = &used{use: sent}
 			}
-			if op.method == "patch" && !plain[s.refName()] {
-				uses[s.refName()] = patched
-			}
-			takers[s.refName()] = append(takers[s.refName()], op.full())
+		}
+		body := all[s.refName()]
+		body.by = append(body.by, op.full())
+		if op.method == "patch" && !plain[s.refName()] {
+			body.use = patched
 		}
 	}
 	for _, op := range operations {
-		if s, ok := op.output(); ok {
-			found := map[string]bool{}
-			g.doc.refs(s, found)
-			if _, is := g.doc.pageOf(s); is {
-				delete(found, s.refName())
-			}
-			answerers[s.refName()] = append(answerers[s.refName()], op.full())
-			for name := range found {
-				if _, both := uses[name]; both {
-					// What may be absent is written otherwise in the two directions.
-					if uses[name] != answered {
-						return fmt.Errorf("schema %s is sent and answered: use two", name)
-					}
-				}
-				uses[name] = answered
+		s, ok := op.output()
+		if !ok {
+			continue
+		}
+		for name := range g.doc.refs(s) {
+			switch {
+			case all[name] == nil:
+				all[name] = &used{use: answered}
+			case all[name].use != answered:
+				// What may be absent is written otherwise in the two directions.
+				return nil, fmt.Errorf("schema %s is sent and answered: use two", name)
 			}
 		}
+		all[s.refName()].answerOf = append(all[s.refName()].answerOf, op.full())
+	}
+	return all, nil
+}
+
+// types writes every type that operations take or answer.
+func (g *generator) types(operations []operation) error {
+	uses, err := g.uses(operations)
+	if err != nil {
+		return err
 	}
 	names := map[string]string{}
 	for _, schema := range slices.Sorted(maps.Keys(uses)) {
 		s, name := g.doc.Components.Schemas[schema], typeName(schema)
-		if len(s.fields()) == 0 {
-			continue // an operation that answers {} answers nothing
+		if _, isPage := g.doc.pageOf(s); isPage || len(s.fields()) == 0 {
+			continue // pages are one type, and an operation that answers {} answers nothing
 		}
 		if was, taken := names[name]; taken {
 			return fmt.Errorf("schemas %s and %s are both called %s", was, schema, name)
 		}
 		names[name] = schema
 		g.line("")
-		switch doc, known := typeDocs[name]; {
-		case known:
-			g.comment(name + " " + doc)
-		case len(takers[schema]) > 0:
-			g.comment(name + " is for " + list(takers[schema]) + ".")
-		case len(answerers[schema]) > 0:
-			g.comment(name + " is the answer of " + list(answerers[schema]) + ".")
-		default:
-			g.comment(name + " is a part of what the API answers.")
-		}
+		g.comment(name + " " + uses[schema].doc(name))
 		g.line("type %s struct {", name)
 		for _, field := range s.fields() {
-			if err := g.field(name, field, s, uses[schema]); err != nil {
+			if err := g.field(name, field, s, uses[schema].use); err != nil {
 				return err
 			}
 		}
 		g.line("}")
 	}
 	return nil
+}
+
+// doc says what a type is, as the end of a sentence about it.
+func (u *used) doc(name string) string {
+	switch doc := typeDocs[name]; {
+	case doc != "":
+		return doc
+	case len(u.by) > 0:
+		return "is for " + list(u.by) + "."
+	case len(u.answerOf) > 0:
+		return "is the answer of " + list(u.answerOf) + "."
+	case u.use == answered:
+		return "is a part of what the API answers."
+	}
+	return "is a part of what is sent."
 }
 
 // list is a list in a sentence.
