@@ -21,6 +21,9 @@ WITH_REDIS := ./worker ./internal/dispatch ./internal/publish ./internal/app
 
 BUNDLE := internal/embedded/bundle
 
+# A module of its own, which the patterns of this one leave out.
+SDK := sdk/go
+
 # Postgres 15 or later, wherever packages put it; the same places that the binary looks at.
 HAVE_POSTGRES = $(shell for p in "$$(command -v postgres)" /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
 	/opt/homebrew/opt/postgresql*/bin/postgres /usr/local/opt/postgresql*/bin/postgres /home/linuxbrew/.linuxbrew/opt/postgresql*/bin/postgres \
@@ -51,12 +54,14 @@ build: ## Build bin/posthaste
 .PHONY: test
 test: postgres redis compiler browser ## Run every test, with the race detector, on real Postgres, Redis and Chromium
 	$(GO) vet ./...
+	cd $(SDK) && $(GO) vet ./... && CGO_ENABLED=1 $(GO) test -race ./...
 	CGO_ENABLED=1 $(GO) test -race -tags failpoint ./internal/failpoint/...
 	CGO_ENABLED=1 $(GO) run ./internal/storetest/testenv -redis=require -- $(GO) test -race -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) run ./internal/storetest/testenv -redis=none -- $(GO) test -race $(WITH_REDIS)
 
 .PHONY: test-short
 test-short: postgres ## Run the tests without the long ones and without the race detector
+	cd $(SDK) && $(GO) test ./...
 	$(GO) run ./internal/storetest/testenv -- $(GO) test -short ./...
 
 .PHONY: lint
@@ -65,6 +70,7 @@ lint: ## Check formatting and run vet and staticcheck
 	$(GO) vet ./...
 	$(GO) vet -tags failpoint ./...
 	$(GO) run $(STATICCHECK) ./...
+	cd $(SDK) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 
 .PHONY: bench
 bench: postgres redis ## Measure throughput, latency and CPU beside a bare POST loop; AGAINST=COMMIT compares, ARGS goes to the program
@@ -76,10 +82,10 @@ chaos: postgres redis ## Break things under load and account for every delivery;
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (30s)
-	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' api cmd internal worker | xargs -n1 dirname | sort -u); do \
+	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' api cmd internal sdk worker | xargs -n1 dirname | sort -u); do \
 		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/^func //'); do \
 			echo "$$dir $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
+			(cd $$dir && $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) .) || exit 1; \
 		done; \
 	done
 

@@ -27,7 +27,7 @@ type front struct {
 	document contracttest.Document
 
 	mu    sync.Mutex
-	done  map[string]bool // operations that succeeded
+	done  map[string]bool // operations that succeeded, by their requests and by their ids in the document
 	fault string          // "before", "after" or ""
 	retry *http.Request   // the request that met the fault and has to come again
 }
@@ -74,9 +74,10 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, problem := range problems {
 		f.t.Errorf("%s %s → %d: %s\n%.500s", r.Method, r.URL, status, problem, body)
 	}
-	if operation, known := contracttest.Operation(r.Method, r.URL.Path); known && status < 300 {
+	if status < 300 {
+		operation, _ := contracttest.Operation(r.Method, r.URL.Path)
 		f.mu.Lock()
-		f.done[operation] = true
+		f.done[operation], f.done[f.document.OperationID(r)] = true, true
 		f.mu.Unlock()
 	}
 	if fault == "after" {

@@ -89,6 +89,23 @@ func (d Document) operation(req *http.Request) (found map[string]any) {
 	return found
 }
 
+// OperationID names the operation that a request is; "" = none of the document.
+func (d Document) OperationID(req *http.Request) string {
+	id, _ := d.operation(req)["operationId"].(string)
+	return id
+}
+
+// OperationIDs are all operations of the document.
+func (d Document) OperationIDs() (ids []string) {
+	for _, item := range d.root["paths"].(map[string]any) {
+		for _, operation := range item.(map[string]any) {
+			ids = append(ids, operation.(map[string]any)["operationId"].(string))
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // mismatches checks a value against a schema, more strictly than JSON Schema does: what an object has
 // must be in the document.
 func (d Document) mismatches(schema map[string]any, v any, at string) (out []string) {
