@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -206,14 +207,34 @@ func TestOperatorTokenLimits(t *testing.T) {
 	}
 }
 
+// FuzzParseAPIKey: what is taken has the form of a key, is looked up by its hash, and one sign of it
+// changed is refused without a query.
 func FuzzParseAPIKey(f *testing.F) {
+	form := regexp.MustCompile(`^phk_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$`)
 	secret, _, _ := auth.NewAPIKey()
-	f.Add(secret.Reveal())
-	f.Add("phk_")
-	f.Fuzz(func(t *testing.T, text string) {
+	for _, seed := range []string{secret.Reveal(), "phk_", secret.Reveal() + " ", strings.ToUpper(secret.Reveal()), "phk_" + strings.Repeat("0", 43) + "_000000"} {
+		f.Add(seed, uint(0))
+		f.Add(seed, uint(20))
+	}
+	f.Fuzz(func(t *testing.T, text string, at uint) {
 		digest, err := auth.ParseAPIKey(text)
-		if (err == nil) != (digest != [32]byte{}) {
-			t.Fatal("a digest and an error, or neither")
+		if err != nil {
+			if digest != [32]byte{} {
+				t.Fatal("a digest and an error")
+			}
+			return
+		}
+		if !form.MatchString(text) || digest != sha256.Sum256([]byte(text)) {
+			t.Fatalf("%q is taken", text)
+		}
+		other := []byte(text)
+		if i := at % uint(len(other)); other[i] == '1' {
+			other[i] = '2'
+		} else {
+			other[i] = '1'
+		}
+		if _, err := auth.ParseAPIKey(string(other)); err == nil {
+			t.Fatalf("%q is taken as well as %q", other, text)
 		}
 	})
 }
