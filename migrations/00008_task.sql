@@ -32,7 +32,9 @@ CREATE TABLE task (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 -- Looked at every second when all is quiet.
 CREATE INDEX task_running ON task (tenant_id, id) WHERE status = 'running';
-CREATE INDEX task_ended ON task (updated_at) WHERE status <> 'running';
+-- What retention forgets. Its column is one that never changes: a row whose every update touched an index
+-- would leave its dead versions in all of them.
+CREATE INDEX task_ended ON task (id) WHERE status <> 'running';
 
 -- A delivery that a task owes goes behind what is live, also when it is fed again.
 ALTER TABLE delivery ADD COLUMN task_id uuid;

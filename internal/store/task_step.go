@@ -11,11 +11,7 @@ import (
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
-// GoingTask is a task that is to be stepped.
-type GoingTask struct {
-	webhook.Task
-	Open int // of its deliveries, how many are still owed
-}
+var taskIDAt func(time.Time) webhook.TaskID = webhook.IDAt
 
 // maxGoing is how many tasks are read to choose from.
 const maxGoing = 1000
@@ -27,24 +23,18 @@ func (s *Store) AnyTask(ctx context.Context) (any bool, err error) {
 	return any, failure("look for tasks", err)
 }
 
-// GoingTasks are the tasks that run and are not paused, of all tenants. What is open is counted from the
-// deliveries themselves, so that no miscount can keep a task from its end.
-func (s *Store) GoingTasks(ctx context.Context) (going []GoingTask, err error) {
-	var rows []struct {
-		webhook.Task `gorm:"embedded"`
-		Open         int
-	}
-	err = s.db.WithContext(ctx).Set(acrossTenants, true).Raw(`
-		SELECT t.*, d.open FROM (SELECT * FROM task WHERE status = 'running' AND NOT paused ORDER BY tenant_id, id LIMIT ?) t
-		CROSS JOIN LATERAL (SELECT count(*) AS open FROM delivery d WHERE d.task_id = t.id OFFSET 0) d`, maxGoing).Scan(&rows).Error
-	if err != nil {
-		return nil, failure("read running tasks", err)
-	}
-	going = make([]GoingTask, len(rows))
-	for i, r := range rows {
-		going[i] = GoingTask{r.Task, r.Open}
-	}
-	return going, nil
+// GoingTasks are the tasks that run and are not paused, of all tenants, by tenant and id.
+func (s *Store) GoingTasks(ctx context.Context) (going []webhook.Task, err error) {
+	err = s.db.WithContext(ctx).Set(acrossTenants, true).Where("status = ? AND NOT paused", webhook.TaskRunning).
+		Order("tenant_id, id").Limit(maxGoing).Find(&going).Error
+	return going, failure("read running tasks", err)
+}
+
+// OpenDeliveries counts what a task has handed out and is still owed. The task's own counters say the
+// same, and cheaper: here whatever was delivered since the last vacuum is looked at, too.
+func (s *Store) OpenDeliveries(ctx context.Context, t webhook.Task) (open int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT count(*) FROM delivery WHERE task_id = $1 AND tenant_id = $2`, t.ID.UUID(), t.TenantID.UUID()).Scan(&open)
+	return open, failure("count a task's deliveries", err)
 }
 
 // TaskFact is what is known of one message in the range of a task, as seen from the task's endpoint.
@@ -273,10 +263,11 @@ func (s *Store) EndTask(ctx context.Context, t webhook.Task, reason string) erro
 	return failure("end task", err)
 }
 
-// ForgetTasks removes at most limit tasks that ended longer than maxAge ago, and returns how many.
+// ForgetTasks removes at most limit tasks that have ended and were begun longer than maxAge ago, and
+// returns how many.
 func (s *Store) ForgetTasks(ctx context.Context, maxAge time.Duration, limit int) (int, error) {
 	tag, err := s.pool.Exec(ctx, `DELETE FROM task WHERE ctid = ANY (ARRAY (
-		SELECT ctid FROM task WHERE status <> 'running' AND updated_at < now() - make_interval(secs => $1)
-		ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED))`, maxAge.Seconds(), limit)
+		SELECT ctid FROM task WHERE status <> 'running' AND id < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))`,
+		taskIDAt(s.now().Add(-maxAge)).UUID(), limit)
 	return int(tag.RowsAffected()), failure("forget tasks", err)
 }

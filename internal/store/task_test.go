@@ -312,7 +312,11 @@ func TestTasksAreForgottenLongAfterTheirEnd(t *testing.T) {
 	running, ended, recent := p.task(p.wide(webhook.TaskRecover, e)), p.task(p.wide(webhook.TaskRecover, e)), p.task(p.wide(webhook.TaskRecover, e))
 	ok(t, p.EndTask(t.Context(), ended, ""))
 	ok(t, p.EndTask(t.Context(), recent, ""))
-	p.exec(`UPDATE task SET updated_at = now() - interval '2 days' WHERE id IN ($1, $2)`, running.ID.UUID(), ended.ID.UUID())
+	for _, old := range []*webhook.Task{&running, &ended} {
+		id := webhook.TaskID(webhook.NewAttemptIDAt(time.Now().Add(-48 * time.Hour)))
+		p.exec(`UPDATE task SET id = $2 WHERE id = $1`, old.ID.UUID(), id.UUID())
+		old.ID = id
+	}
 	n, err := p.ForgetTasks(t.Context(), 24*time.Hour, 10)
 	if err != nil || n != 1 {
 		t.Fatal(n, err)

@@ -26,6 +26,9 @@ const (
 	maxLook = 500
 	// eraseStep is how many messages a step erases.
 	eraseStep = 100
+	// recountAfter is how long a task may see no result before what it has open is counted anew: no
+	// miscount is to keep it from its end.
+	recountAfter = 5 * time.Second
 	// stepTimeout bounds one look.
 	stepTimeout = 10 * time.Second
 )
@@ -45,10 +48,20 @@ type Runner struct {
 	credit  float64 // deliveries that may be handed out now
 	filled  time.Time
 	looking map[webhook.TaskID]int // how far those look that find little
+	results map[webhook.TaskID]results
+}
+
+// results are what a task was last seen to have come to.
+type results struct {
+	ended  int64 // its deliveries that have ended
+	missed int64 // that have ended and were not counted
+	at     time.Time
 }
 
 // Runner makes one.
-func (t *Tasks) Runner() *Runner { return &Runner{t: t, looking: make(map[webhook.TaskID]int)} }
+func (t *Tasks) Runner() *Runner {
+	return &Runner{t: t, looking: make(map[webhook.TaskID]int), results: make(map[webhook.TaskID]results)}
+}
 
 // Wait waits before the next RunOnce, for as long as that said; Wake ends a wait for the first task.
 func (r *Runner) Wait(ctx context.Context, d time.Duration) {
@@ -76,6 +89,7 @@ func (r *Runner) RunOnce(ctx context.Context) (wait time.Duration, err error) {
 	if !any {
 		r.credit = 0
 		clear(r.looking)
+		clear(r.results)
 		return idleEvery, nil
 	}
 	if !r.t.o.Dispatcher.Quiet(ctx) {
@@ -89,12 +103,16 @@ func (r *Runner) RunOnce(ctx context.Context) (wait time.Duration, err error) {
 	}
 	share := max(minOpen, maxOpen/max(1, len(going)))
 	for _, g := range r.turns.order(going) {
-		did, err := r.step(ctx, g, min(int(r.credit), share-g.Open))
+		open, err := r.open(ctx, g)
+		did := nothing
+		if err == nil {
+			did, err = r.step(ctx, g, open, min(int(r.credit), share-int(open)))
+		}
 		if err != nil {
 			r.turns.served(g) // its trouble is not to stop the others
 			if store.Permanent(err) {
 				r.t.o.Logger.Error("a task cannot go on", "task", g.ID.String(), "error", err)
-				return idleEvery, r.t.o.Store.EndTask(ctx, g.Task, reasonRefused)
+				return idleEvery, r.t.o.Store.EndTask(ctx, g, reasonRefused)
 			}
 			return idleEvery, err
 		}
@@ -109,6 +127,27 @@ func (r *Runner) RunOnce(ctx context.Context) (wait time.Duration, err error) {
 		return wait, nil
 	}
 	return tick, nil
+}
+
+// open is how many of a task's deliveries are on their way.
+func (r *Runner) open(ctx context.Context, g webhook.Task) (int64, error) {
+	open, now := g.Released-g.Done-g.Failed, time.Now()
+	if g.EndpointID.IsZero() || open <= 0 {
+		return 0, nil
+	}
+	last, known := r.results[g.ID]
+	switch {
+	case !known || last.ended != g.Done+g.Failed:
+		last.ended, last.at = g.Done+g.Failed, now
+	case now.Sub(last.at) >= recountAfter:
+		counted, err := r.t.o.Store.OpenDeliveries(ctx, g)
+		if err != nil {
+			return 0, err
+		}
+		last.missed, last.at = open-counted, now
+	}
+	r.results[g.ID] = last
+	return max(0, open-last.missed), nil
 }
 
 // refill adds what may be handed out for the time that has passed; what was not used soon is lost.
@@ -127,31 +166,31 @@ const (
 	handedOut             // it handed something out
 )
 
-// step takes one task forward; it may hand out as many as room.
-func (r *Runner) step(ctx context.Context, g store.GoingTask, room int) (deed, error) {
+// step takes one task forward, which has so many deliveries open; it may hand out as many as room.
+func (r *Runner) step(ctx context.Context, g webhook.Task, open int64, room int) (deed, error) {
 	s := r.t.o.Store
 	rule, known := r.t.kinds[g.Kind]
 	switch {
 	case !known:
-		return looked, s.EndTask(ctx, g.Task, reasonUnknown)
-	case g.Phase == webhook.TaskWaiting && g.Open > 0:
+		return looked, s.EndTask(ctx, g, reasonUnknown)
+	case g.Phase == webhook.TaskWaiting && open > 0:
 		return nothing, nil
 	case g.Phase == webhook.TaskWaiting:
-		return looked, s.EndTask(ctx, g.Task, "")
+		return looked, s.EndTask(ctx, g, "")
 	case g.Phase == webhook.TaskActing && !g.EndpointID.IsZero() && room <= 0:
 		return nothing, nil
 	}
 	limit := r.lookAt(g, room)
-	facts, err := s.TaskFacts(ctx, g.Task, g.Cursor, limit)
+	facts, err := s.TaskFacts(ctx, g, g.Cursor, limit)
 	switch {
 	case err != nil:
 		return nothing, err
 	case facts.Deleted:
-		return looked, s.EndTask(ctx, g.Task, reasonDeleted)
+		return looked, s.EndTask(ctx, g, reasonDeleted)
 	case !facts.Deliverable:
-		return looked, s.EndTask(ctx, g.Task, reasonDisabled)
+		return looked, s.EndTask(ctx, g, reasonDisabled)
 	}
-	next := decide(g.Task, facts, rule, room)
+	next := decide(g, facts, rule, room)
 	next.Lease = r.t.o.Lease
 	made, held, err := s.StepTask(ctx, next)
 	if err != nil || !held {
@@ -176,7 +215,7 @@ func (r *Runner) step(ctx context.Context, g store.GoingTask, room int) (deed, e
 }
 
 // lookAt is how many messages a step looks at: few where it will soon have found what it may hand out.
-func (r *Runner) lookAt(g store.GoingTask, room int) int {
+func (r *Runner) lookAt(g webhook.Task, room int) int {
 	switch {
 	case g.Phase == webhook.TaskCounting:
 		return maxLook

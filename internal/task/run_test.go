@@ -234,11 +234,47 @@ func TestWithoutRedisTasksWait(t *testing.T) {
 	}
 }
 
+// Should results ever be miscounted, a task still ends.
+func TestNoMiscountKeepsATaskFromItsEnd(t *testing.T) {
+	t.Parallel()
+	r := setup(t, 1000)
+	e := r.endpoint()
+	r.publish(5)
+	task := r.begin(r.wide(webhook.TaskReplayMissing, e))
+	runner := r.tasks.Runner()
+	for task.Phase != webhook.TaskWaiting {
+		if _, err := runner.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		task = r.reread(task)
+	}
+	r.exec(`DELETE FROM delivery`) // and nobody says so
+	for range 2 {
+		if _, err := runner.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if task = r.reread(task); task.Status != webhook.TaskRunning {
+		t.Fatalf("it does not wait for results: %+v", task)
+	}
+	seen := runner.results[task.ID]
+	seen.at = seen.at.Add(-recountAfter)
+	runner.results[task.ID] = seen
+	for range 2 {
+		if _, err := runner.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if task = r.reread(task); task.Status != webhook.TaskFinished {
+		t.Errorf("%+v", task)
+	}
+}
+
 func TestTenantsTakeTurns(t *testing.T) {
-	var going []store.GoingTask
+	var going []webhook.Task
 	add := func(tenant byte, tasks ...byte) {
 		for _, id := range tasks {
-			going = append(going, store.GoingTask{Task: webhook.Task{TenantID: webhook.TenantID{tenant}, ID: webhook.TaskID{id}}})
+			going = append(going, webhook.Task{TenantID: webhook.TenantID{tenant}, ID: webhook.TaskID{id}})
 		}
 	}
 	add(1, 11, 12, 13)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 
-	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -16,18 +15,18 @@ type turns struct {
 }
 
 // order lists tasks, which are sorted by tenant and id, in the order of their turns.
-func (t *turns) order(going []store.GoingTask) []store.GoingTask {
-	var byTenant [][]store.GoingTask
+func (t *turns) order(going []webhook.Task) []webhook.Task {
+	var byTenant [][]webhook.Task
 	for tasks := range chunksOf(going) {
 		last := t.task[tasks[0].TenantID]
-		at := slices.IndexFunc(tasks, func(g store.GoingTask) bool { return bytes.Compare(g.ID[:], last[:]) > 0 })
+		at := slices.IndexFunc(tasks, func(g webhook.Task) bool { return bytes.Compare(g.ID[:], last[:]) > 0 })
 		byTenant = append(byTenant, rotated(tasks, max(at, 0)))
 	}
-	at := slices.IndexFunc(byTenant, func(tasks []store.GoingTask) bool {
+	at := slices.IndexFunc(byTenant, func(tasks []webhook.Task) bool {
 		return bytes.Compare(tasks[0].TenantID[:], t.tenant[:]) > 0
 	})
 	byTenant = rotated(byTenant, max(at, 0))
-	out := make([]store.GoingTask, 0, len(going))
+	out := make([]webhook.Task, 0, len(going))
 	for i := 0; len(out) < len(going); i++ {
 		for _, tasks := range byTenant {
 			if i < len(tasks) {
@@ -39,15 +38,15 @@ func (t *turns) order(going []store.GoingTask) []store.GoingTask {
 }
 
 // served notes that a task had its turn.
-func (t *turns) served(g store.GoingTask) {
+func (t *turns) served(g webhook.Task) {
 	if t.task == nil {
 		t.task = make(map[webhook.TenantID]webhook.TaskID)
 	}
 	t.tenant, t.task[g.TenantID] = g.TenantID, g.ID
 }
 
-func chunksOf(going []store.GoingTask) func(func([]store.GoingTask) bool) {
-	return func(yield func([]store.GoingTask) bool) {
+func chunksOf(going []webhook.Task) func(func([]webhook.Task) bool) {
+	return func(yield func([]webhook.Task) bool) {
 		for from := 0; from < len(going); {
 			to := from + 1
 			for to < len(going) && going[to].TenantID == going[from].TenantID {
