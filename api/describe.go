@@ -48,8 +48,8 @@ var descriptions = map[string]string{
 	"v1.message.expunge-content":                     "The message itself stays, with its attempts. What was still owed of it cannot be sent any more.",
 	"v1.message-attempt.list-by-endpoint":            "The newest first, at most 90 days at a time.",
 	"v1.message-attempt.list-by-msg":                 "The newest first.",
-	"v1.message-attempt.resend":                      "One attempt, at once, whatever became of the delivery so far. Its success also ends what is still being retried.",
-	"v1.message-attempt.expunge-content":             "The attempt stays, without what the receiver answered.",
+	"v1.message-attempt.resend":                      "One attempt, at once, whatever became of the delivery so far and whatever the endpoint's filters. A success ends the retries that are still planned; a failure leaves them.",
+	"v1.message-attempt.expunge-content":             "The attempt stays, without what the receiver answered: `response` reads `EXPUNGED`.",
 	"v1.message-attempt.list-attempted-messages":     "Each with what became of it at this endpoint.",
 	"v1.message-attempt.list-attempted-destinations": "Each with what became of the message there.",
 	"v1.authentication.app-portal-access": "Call it from your server when a customer opens your settings page, and hand the token to the page. " +

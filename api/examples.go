@@ -64,7 +64,7 @@ var propertyExamples = map[string]any{
 	"EventTypeOut.name": "invoice.paid", "EventTypeFromImport.name": "invoice.paid", "HeaderOut.name": "content-type", "HeaderOut.value": "application/json",
 	"url": "https://acme.example/webhooks", "description": "Billing", "EventTypeOut.description": "An invoice is paid in full.",
 	"EventTypeFromImport.description": "An invoice is paid in full.",
-	"PortalAccessOut.url":             "https://webhooks.example.com/portal/login#key=eyJhcHBJZCI6…", "token": "eyJhbGciOiJFZERTQSJ9…",
+	"PortalAccessOut.url":             "https://hooks.example.com/login#key=eyJh…", "token": "eyJhbGciOiJFZERTQSJ9…",
 	"createdAt": "2026-03-02T09:26:53.117Z", "updatedAt": "2026-03-02T09:26:53.117Z", "timestamp": "2026-03-02T09:31:12.480Z", "lastUsedAt": "2026-03-02T09:31:00Z",
 	"metadata": json.RawMessage(`{"plan": "pro"}`), "EndpointOut.metadata": json.RawMessage(`{}`),
 	"channels": json.RawMessage(`["eu"]`), "tags": json.RawMessage(`["billing"]`),

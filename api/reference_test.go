@@ -62,7 +62,7 @@ func TestReference(t *testing.T) {
 			page.Size(size[0], size[1])
 			for _, scheme := range []string{"light", "dark"} {
 				page.Scheme(scheme)
-				for _, anchor := range []string{"", "#errors", "#v1.endpoint.create", "#v1.message.create", "#v1.message-attempt.get"} {
+				for _, anchor := range []string{"", "#errors", "#authentication", "#v1.endpoint.create", "#v1.message.create", "#v1.message-attempt.get"} {
 					page.Open(r.url + "/docs" + anchor)
 					page.Wait(`document.readyState === "complete"`)
 					if wide := browsertest.Value[int](page, `document.documentElement.scrollWidth`); wide > int(size[0]) {
@@ -70,6 +70,9 @@ func TestReference(t *testing.T) {
 					}
 					page.Screenshot(fmt.Sprintf("reference-%d-%s%s", size[0], scheme, strings.ReplaceAll(anchor, "#", "-")))
 				}
+				page.Click(`article[id="v1.message-attempt.list-by-msg"] .answer summary`)
+				page.Click(`article[id="v1.message-attempt.list-by-msg"] .answer .fields summary`)
+				page.Screenshot(fmt.Sprintf("reference-%d-%s-fields", size[0], scheme))
 			}
 		}
 		page.Click(".menu summary")

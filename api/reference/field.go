@@ -18,6 +18,7 @@ type field struct {
 	Type        string
 	Null        bool
 	Required    bool
+	Absent      bool // in an answer: it may be
 	Deprecated  bool
 	Rules       []string // each a phrase
 	Values      []string // all it may be
@@ -88,6 +89,15 @@ func (d *document) fields(s *schema, depth int) (out []field) {
 		out = append(out, f)
 	}
 	return out
+}
+
+// answered are the fields of an answer, where it is the absent ones that are worth a word.
+func answered(fields []field) []field {
+	for i := range fields {
+		fields[i].Required, fields[i].Absent = false, !fields[i].Required
+		answered(fields[i].Fields)
+	}
+	return fields
 }
 
 // typeOf says in words what a value is, and whether it may be null.

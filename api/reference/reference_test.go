@@ -110,6 +110,23 @@ func TestForeignTextStaysText(t *testing.T) {
 	}
 }
 
+// What is copied is what is meant: nothing that only helps reading is in a command.
+func TestCurl(t *testing.T) {
+	t.Parallel()
+	op := located{method: "PUT", path: "/a/{b}/c"}
+	op.Parameters = []parameter{{Name: "b", In: "path", Example: json.RawMessage(`"x y"`)}}
+	op.Security = []map[string][]string{{"operatorToken": {}}, {"apiKey": {}}}
+	var b strings.Builder
+	for _, part := range curl(op, "https://h.example", `{"a": "it's"}`) {
+		b.WriteString(part.Text)
+	}
+	want := "curl -X PUT https://h.example/a/x%20y/c \\\n  -H \"Authorization: Bearer $OPERATOR_TOKEN\" \\\n" +
+		"  -H 'Content-Type: application/json' \\\n  -d '{\"a\": \"it'\\''s\"}'"
+	if b.String() != want {
+		t.Errorf("%s\nwant\n%s", b.String(), want)
+	}
+}
+
 func TestBrokenDocuments(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "[]", `{"paths":1}`} {

@@ -208,7 +208,7 @@ func (d *document) operation(op located, server string) (operationView, error) {
 		a := answer{Status: status, Description: r.Description}
 		s := r.Content["application/json"].Schema
 		if a.Empty = s == nil; !a.Empty {
-			a.Fields = d.fields(s, 0)
+			a.Fields = answered(d.fields(s, 0))
 			text, err := pretty(d.example(s, true, 0))
 			if err != nil {
 				return v, err
@@ -247,6 +247,24 @@ func pathTokens(path string) (out []token) {
 	return out
 }
 
+// slashed is an address, breakable behind every slash.
+func slashed(address string) (out []token) {
+	scheme, rest, found := strings.Cut(address, "://")
+	if found {
+		out = append(out, token{"", scheme + "://"})
+	} else {
+		rest = address
+	}
+	for _, part := range strings.SplitAfter(rest, "/") {
+		name, slash := strings.CutSuffix(part, "/")
+		out = append(out, token{"", name})
+		if slash {
+			out = append(out, token{"slash", "/"})
+		}
+	}
+	return out
+}
+
 // curl is a command that makes the request in a POSIX shell.
 func curl(op located, server, body string) (out []token) {
 	path := op.path
@@ -264,7 +282,7 @@ func curl(op located, server, body string) (out []token) {
 	if op.method != "GET" && (op.method != "POST" || body == "") {
 		out = append(out, token{"", "-X " + op.method + " "})
 	}
-	out = append(out, token{"address", server + path})
+	out = append(out, slashed(server+path)...)
 	if len(op.Security) > 0 {
 		for name := range op.Security[0] {
 			out = append(out, token{"", " \\\n  -H "}, token{"string", `"Authorization: Bearer $` + credentials[name].variable + `"`})
