@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/posthaste/posthaste/internal/browsertest"
 )
@@ -144,6 +145,8 @@ func TestExamplesAreValid(t *testing.T) {
 			t.Errorf("%s needs an example in bodyExamples", name)
 			continue
 		}
+		// A range of the past may be too long ago by now.
+		example = strings.ReplaceAll(example, "2026-03-02", time.Now().Add(-36*time.Hour).UTC().Format(time.DateOnly))
 		key := a.key
 		if strings.HasPrefix(op.path, operatorPath) {
 			key = operatorToken

@@ -65,6 +65,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status, header, body, err := f.forward(r)
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // a page that is left drops what it asked for
+	}
 	if err != nil {
 		f.t.Errorf("%s %s: %v", r.Method, r.URL, err)
 		http.Error(w, "{}", http.StatusBadGateway)

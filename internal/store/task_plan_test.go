@@ -30,7 +30,7 @@ func TestATaskReadsOnlyTheAttemptsOfItsMessages(t *testing.T) {
 		}
 		w.putAttempt(t, webhook.Attempt{MessageID: m.ID, EndpointID: endpoint.ID, ID: webhook.NewAttemptIDAt(now), Sent: true})
 	}
-	conn := connect(t, w.url)
+	conn := storetest.Connect(t, w.url)
 	for _, sql := range []string{"SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan", "PREPARE read AS " + store.FactsSQL} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)

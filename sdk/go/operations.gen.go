@@ -723,8 +723,8 @@ func (g Attempts) Get(ctx context.Context, app, message, attempt string, opts ..
 	return call[Attempt](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/msg/{message}/attempt/{attempt}", args: []string{app, message, attempt}, query: q})
 }
 
-// ExpungeContent removes the answer of an attempt. The attempt stays, without what the receiver answered. It
-// needs the scope write.
+// ExpungeContent removes the answer of an attempt. The attempt stays, without what the receiver answered:
+// `response` reads `EXPUNGED`. It needs the scope write.
 func (g Attempts) ExpungeContent(ctx context.Context, app, message, attempt string) error {
 	return g.c.do(ctx, request{method: "DELETE", path: "/api/v1/app/{app}/msg/{message}/attempt/{attempt}/content", args: []string{app, message, attempt}}, nil)
 }
@@ -776,8 +776,8 @@ type AttemptResendOptions struct {
 }
 
 // Resend sends a message to an endpoint once more. One attempt, at once, whatever became of the delivery so
-// far. Its success also ends what is still being retried. It needs the scope send, or an application token
-// with CreateAttempts.
+// far and whatever the endpoint's filters. A success ends the retries that are still planned; a failure
+// leaves them. It needs the scope send, or an application token with CreateAttempts.
 func (g Attempts) Resend(ctx context.Context, app, message, endpoint string, opts ...AttemptResendOptions) error {
 	o := last(opts)
 	return g.c.do(ctx, request{method: "POST", path: "/api/v1/app/{app}/msg/{message}/endpoint/{endpoint}/resend", args: []string{app, message, endpoint}, repeats: true, key: o.IdempotencyKey}, nil)

@@ -172,8 +172,7 @@ type BulkReplayIn struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// DryRun is the answer of Endpoints.BulkReplayDryRun, Endpoints.RecoverDryRun and
-// Endpoints.ReplayMissingDryRun.
+// DryRun says what a task would do.
 type DryRun struct {
 	// Messages it would send.
 	Count int `json:"count"`
@@ -590,7 +589,7 @@ type SessionsExpireIn struct {
 	SessionIDs []string `json:"sessionIds,omitzero"`
 }
 
-// TaskData is a part of what the API answers.
+// TaskData says what a task was asked to do.
 type TaskData struct {
 	AppID string    `json:"appId"`
 	Until time.Time `json:"until"`
@@ -605,9 +604,7 @@ type TaskData struct {
 	Tag             string    `json:"tag"`
 }
 
-// Task is the answer of Endpoints.BulkReplay, Endpoints.Recover, Endpoints.ReplayMissing,
-// Messages.ExpungeAllContents, BackgroundTasks.Get, BackgroundTasks.Cancel, BackgroundTasks.Pause and
-// BackgroundTasks.Resume.
+// Task is a long operation with its progress.
 type Task struct {
 	ID        string               `json:"id"`
 	Status    BackgroundTaskStatus `json:"status"`

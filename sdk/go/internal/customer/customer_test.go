@@ -30,6 +30,9 @@ type customer struct {
 	receiver *receiver
 }
 
+// pair is an Ed25519 signing secret of the customer's own.
+const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+
 // steps is what is done, in this order; each builds on those before it.
 var steps = []struct {
 	name string
@@ -49,6 +52,7 @@ var steps = []struct {
 	{"an example", customer.example},
 	{"application tokens", customer.tokens},
 	{"erase contents", customer.erase},
+	{"background tasks", customer.tasks},
 	{"errors", customer.errors},
 	{"remove everything", customer.remove},
 }
@@ -275,7 +279,6 @@ func (c customer) deliver() {
 	during := c.publish(posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}})
 	c.receiver.wait(c.T, during.ID, 1, `{}`) // the old one still signs
 	// An Ed25519 key, at once: receivers verify with its public half.
-	const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 	c.ok(c.client.Endpoints.RotateSecret(c.Context(), acme, hook, posthaste.EndpointSecretRotateIn{Key: pair, GracePeriodSeconds: posthaste.Set(0)}))
 	public := c.secret()
 	c.want("a public key", strings.HasPrefix(public, "whpk_"), public)

@@ -23,6 +23,7 @@ type receiver struct {
 	arrived  []posthaste.Delivery
 	rejected int
 	failures int           // how many of the next deliveries are refused
+	held     chan struct{} // until it is closed, deliveries get no answer; nil = they do
 	more     chan struct{} // closed and replaced when something arrives
 }
 
@@ -35,6 +36,12 @@ func listen(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	held := r.held
+	r.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer func() {
@@ -73,6 +80,20 @@ func (r *receiver) fail(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failures = n
+}
+
+// hold lets deliveries wait for their answer until the function it returns is called.
+func (r *receiver) hold() (release func()) {
+	held := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = held
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.held = nil
+		close(held)
+	}
 }
 
 // wait is for the count-th delivery of a message, with this body.

@@ -81,6 +81,9 @@ var (
 		"MessageBatchResult":  "is what became of one message of a batch: an id or an error.",
 		"MessageEndpoint":     "is an endpoint and what became of one message there.",
 		"PortalAccess":        "is a way in for a customer.",
+		"Task":                "is a long operation with its progress.",
+		"TaskData":            "says what a task was asked to do.",
+		"DryRun":              "says what a task would do.",
 		"Tenant":              "is a company that shares an installation.",
 		"Timings":             "are the phases of an attempt, in microseconds.",
 	}
