@@ -43,6 +43,9 @@ const (
 	// bulkQueue is for what background tasks owe. Its few handlers leave the workers to what is live.
 	bulkQueue       = "posthaste:bulk"
 	bulkConcurrency = 2
+	// bulkPatience is how many times as long as a live queue it is left alone when it is empty: it mostly
+	// is, and nobody minds if a wake-up that got lost delays a background task for some seconds.
+	bulkPatience = 3
 )
 
 // Options say which Redis to use and how.

@@ -81,16 +81,17 @@ func (q *Queue) Run(ctx context.Context, handle Handler) error {
 func (q *Queue) start(client redis.UniversalClient, handler asynq.Handler, stop <-chan struct{}) (servers []*asynq.Server, err error) {
 	complaints := &asynqLog{logger: q.logger}
 	for i, name := range q.names {
-		concurrency := q.concurrency
+		concurrency, longest := q.concurrency, q.wakes.longest
 		if name == bulkQueue {
 			concurrency = min(concurrency, bulkConcurrency)
+			longest = func() time.Duration { return bulkPatience * q.wakes.longest() }
 		}
 		server := asynq.NewServerFromRedisClient(&dequeuer{
 			UniversalClient: client,
 			pending:         pendingKey(name),
 			paused:          pausedKey(name),
 			bell:            q.wakes.bells[i],
-			longest:         q.wakes.longest,
+			longest:         longest,
 			stop:            stop,
 		}, asynq.Config{
 			Concurrency:              concurrency,

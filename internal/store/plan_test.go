@@ -46,6 +46,21 @@ var (
 // after some repetitions, for any.
 func (w world) touched(t *testing.T, s statement, generic bool) (partitions []string) {
 	t.Helper()
+	for _, line := range w.plan(t, s, generic) {
+		if m := scanned.FindStringSubmatch(line); m != nil && !strings.Contains(line, "never executed") && !slices.Contains(partitions, m[1]) {
+			partitions = append(partitions, m[1])
+		}
+		if unsorted.MatchString(line) {
+			t.Errorf("no index gives the rows in their order: %s\n%s", line, s.sql)
+		}
+	}
+	slices.Sort(partitions)
+	return partitions
+}
+
+// plan is how Postgres ran a statement, line by line.
+func (w world) plan(t *testing.T, s statement, generic bool) []string {
+	t.Helper()
 	conn := storetest.Connect(t, w.url)
 	mode := map[bool]string{false: "force_custom_plan", true: "force_generic_plan"}[generic]
 	var values []string
@@ -64,16 +79,7 @@ func (w world) touched(t *testing.T, s statement, generic bool) (partitions []st
 	ok(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	ok(t, err)
-	for _, line := range lines {
-		if m := scanned.FindStringSubmatch(line); m != nil && !strings.Contains(line, "never executed") && !slices.Contains(partitions, m[1]) {
-			partitions = append(partitions, m[1])
-		}
-		if unsorted.MatchString(line) {
-			t.Errorf("no index gives the rows in their order: %s\n%s", line, s.sql)
-		}
-	}
-	slices.Sort(partitions)
-	return partitions
+	return lines
 }
 
 // Every read of messages and attempts must be bounded by id, so that it costs the same however many
@@ -222,12 +228,12 @@ func TestTasksTouchOnlyTheirPartitions(t *testing.T) {
 	first, last := webhook.NewAttemptIDAt(old.Add(-time.Hour)), webhook.NewAttemptIDAt(old.Add(time.Hour))
 	of := func(table string) string { return table + old.Format("_p20060102") }
 	ids := "{" + fmt.Sprintf("%x", message.ID.UUID()) + "}"
+	facts := statement{store.TaskFactsSQL, []any{tenant, app, e, from, to, "c", "t", "{user.created}", "{user.created}", "{c}", 100, first, last}}
 	for name, c := range map[string]struct {
 		statement
 		want []string
 	}{
-		"facts": {statement{store.TaskFactsSQL, []any{tenant, app, e, from, to, "c", "t", "{user.created}", "{user.created}", "{c}", 100, first, last}},
-			[]string{of("attempt"), of("message")}},
+		"facts":          {facts, []string{of("attempt"), of("message")}},
 		"messages":       {statement{store.TaskMessagesSQL, []any{tenant, app, from, to, 100}}, []string{of("message")}},
 		"erase payloads": {statement{store.ErasePayloadsSQL, []any{tenant, app, ids, from, to}}, []string{of("message")}},
 		"erase answers":  {statement{store.EraseAnswersSQL, []any{tenant, app, ids, store.Expunged, first, last}}, []string{of("attempt")}},
@@ -243,5 +249,36 @@ func TestTasksTouchOnlyTheirPartitions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What happened to a message is looked up by the message, whatever the planner knows: all that ever
+// happened at the endpoint is far more.
+func TestTasksLookMessagesUpByTheMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
+	now := time.Now()
+	w.putMessage(t, webhook.Message{ID: messageAt(now), Channels: []string{"c"}, Tags: []string{"t"}, Payload: []byte("{}")})
+	facts := statement{store.TaskFactsSQL, []any{
+		w.tenant.ID, w.app.ID, endpoint.ID, messageAt(now.Add(-time.Hour)), messageAt(now.Add(time.Hour)), "c", "t",
+		"{user.created}", "{user.created}", "{c}", 100, webhook.NewAttemptIDAt(now.Add(-time.Hour)), webhook.NewAttemptIDAt(now.Add(time.Hour)),
+	}}
+	for _, analyzed := range []bool{false, true} {
+		for _, generic := range []bool{false, true} {
+			lines := w.plan(t, facts, generic)
+			if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "attempt_p") }) {
+				t.Fatalf("the plan shows no attempts:\n%s", strings.Join(lines, "\n"))
+			}
+			for _, line := range lines {
+				if strings.Contains(line, "_endpoint_id_id_idx") {
+					t.Errorf("analyzed %v, generic plan %v: %s", analyzed, generic, line)
+				}
+			}
+		}
+		for range 300 {
+			w.putAttempt(t, webhook.Attempt{MessageID: webhook.NewMessageID(), EndpointID: endpoint.ID})
+		}
+		w.exec(t, `ANALYZE`)
 	}
 }
