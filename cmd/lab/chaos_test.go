@@ -13,6 +13,8 @@ import (
 const (
 	// testDeliveries is enough for each fault to bite many times.
 	testDeliveries = 2000
+	// testReplays is as many deliveries as make a replay of 2,000.
+	testReplays = 1000
 	// testAttemptTimeout shortens leases, which is what a killed process's deliveries wait for.
 	testAttemptTimeout = 5 * time.Second
 )
@@ -34,12 +36,16 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 		Binary: binary, Dir: place, Deliveries: testDeliveries, AttemptTimeout: testAttemptTimeout,
 		Seed: uint64(time.Now().UnixNano()) % 1_000_000,
 	}
-	faults, err := chosenFaults("F1,F2,F4,F7,F9,F10,F11,F21")
+	faults, err := chosenFaults("F1,F2,F3,F4,F7,F9,F10,F11,F21,F30")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, fault := range faults {
 		t.Run(fault.ID, func(t *testing.T) {
+			options := options
+			if fault.ID == "F30" {
+				options.Deliveries = testReplays
+			}
 			result, err := chaos.Execute(t.Context(), options, fault)
 			if err != nil {
 				t.Fatal(err)

@@ -50,10 +50,10 @@ func TestFaultsAreChosenByName(t *testing.T) {
 		t.Errorf("%v %v", faults, err)
 	}
 	all, err := chosenFaults("")
-	if err != nil || len(all) != 10 {
+	if err != nil || len(all) != 11 {
 		t.Errorf("%d faults, %v", len(all), err)
 	}
-	if _, err := chosenFaults("F3"); err == nil || !strings.Contains(err.Error(), "F1, F2, F4, F5, F7, F9, F10, F11, F21, F30") {
+	if _, err := chosenFaults("F99"); err == nil || !strings.Contains(err.Error(), "F1, F2, F3, F4, F5, F7, F9, F10, F11, F21, F30") {
 		t.Error(err)
 	}
 }

@@ -13,6 +13,10 @@ const (
 	leadEvery = time.Second
 	// leadCheck is how often the leader makes sure that its connection, and with it its lock, is alive.
 	leadCheck = 2 * time.Second
+	// leadSilence is how long a leader may say nothing until Postgres ends its session, and with it its
+	// lock. Else a process that is stopped, or a machine that swaps or has left the network, would keep
+	// everybody from leading for as long as its connection lasts.
+	leadSilence = 5 * leadCheck
 )
 
 // Lead runs do in one process of the installation at a time: the one that holds the advisory lock key.
@@ -69,6 +73,9 @@ func (s *Store) leadOnce(ctx context.Context, key int64, do func(ctx context.Con
 		defer cancel()
 		_ = c.Close(ctx)
 	}()
+	if _, err := c.Exec(ctx, fmt.Sprintf(`SET idle_session_timeout = %d`, leadSilence.Milliseconds())); err != nil {
+		return fmt.Errorf("lead: %w", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)

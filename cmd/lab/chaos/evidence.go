@@ -18,6 +18,9 @@ import (
 // evidence gathers both ledgers and what the product recorded.
 func (s *stage) evidence(ctx context.Context) (ledger.Run, error) {
 	run := ledger.Run{Rules: s.fault.rules, Faults: s.faults}
+	if s.fault.retried != nil {
+		run.Rules.Retried = s.fault.retried(s.lease())
+	}
 	if s.fault.latest != nil {
 		run.Rules.Latest = s.fault.latest(s.lease())
 	}

@@ -38,6 +38,8 @@ type Fault struct {
 	recovery time.Duration // from the fault's end until things are back to normal
 	// latest is how long a delivery may wait for its first send, given the length of a lease.
 	latest func(lease time.Duration) time.Duration
+	// retried is the same for what a receiver refused.
+	retried func(lease time.Duration) time.Duration
 	// strike breaks things while the load runs; when it returns everything has been mended.
 	strike func(ctx context.Context, s *stage) error
 	// needs are the things that have to have happened for the fault to count, besides all its failpoints.
@@ -90,6 +92,13 @@ func Faults() []Fault {
 			rules:    ledger.Rules{Lag: commitLag},
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: killWorkers, needs: []string{"random kill", "request held"},
+		},
+		{
+			ID: "F3", Title: "workers stopped for longer than a lease, then going on",
+			holds: true, rate: 100,
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 5 * time.Second, latest: afterLease, retried: afterLease,
+			strike: stopWorkers, needs: []string{"worker stopped", "request held"},
 		},
 		{
 			ID: "F4", Title: "FLUSHALL of Redis",

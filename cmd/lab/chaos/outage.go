@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,26 @@ import (
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
 )
+
+// stopWorkers stops one worker process after the other for longer than a lease, and then lets it go on
+// with what it believes to be its own.
+func stopWorkers(ctx context.Context, s *stage) error {
+	for i, worker := range s.workers {
+		if err := s.until(ctx, strikeFrom+0.2*(float64(i)+s.random.Float64())); err != nil {
+			return err
+		}
+		began := time.Now()
+		worker.Signal(syscall.SIGSTOP)
+		s.broke(ledger.Fault{What: "stop of " + worker.Name, At: began, Until: time.Now(), Resends: true, Unsent: true})
+		err := pause(ctx, s.lease()+2*leaseSlack) // what only moves again when it goes on is late
+		worker.Signal(syscall.SIGCONT)
+		if err != nil {
+			return err
+		}
+		s.bit("worker stopped")
+	}
+	return s.ready(ctx)
+}
 
 // outage is how long something that workers and API can do without stays away: longer than an attempt.
 func (s *stage) outage() time.Duration { return s.options.AttemptTimeout * 4 / 3 }

@@ -21,7 +21,7 @@ const (
 	Stuck   Invariant = "STUCK"    // still open when everything should have ended
 	Sig     Invariant = "SIG"      // the signature does not verify, or the bytes differ from those posted
 	API     Invariant = "API"      // the API answered what it never may, or hung
-	Late    Invariant = "LATE"     // first sent later than the fault allows
+	Late    Invariant = "LATE"     // first sent, or sent again, later than the fault allows
 	Slow    Invariant = "SLOW"     // live traffic suffered from what goes on beside it
 	Task    Invariant = "TASK"     // a background task did not end as it should, or its counters do not add up
 	Recover Invariant = "RECOVER"  // not back to normal in time after the fault
@@ -253,6 +253,7 @@ func (c *checker) deliveries() {
 			pair := Pair{message.IDs[0], endpoint}
 			if sends := c.sends[pair]; len(sends) > 0 {
 				c.late(message, sends[0])
+				c.retriedLate(sends)
 			}
 			switch {
 			case slices.ContainsFunc(c.sends[pair], success):
@@ -274,6 +275,18 @@ func (c *checker) late(message Message, first send) {
 	if limit := c.run.Rules.Latest; limit > 0 && took > limit {
 		c.find(Late, first.ID, "%s first reached endpoint %d %v after it was accepted; at most %v are allowed",
 			first.ID, first.Endpoint, took.Round(time.Millisecond), limit)
+	}
+}
+
+// retriedLate: what the receiver refused comes again in time, if it does.
+func (c *checker) retriedLate(sends []send) {
+	limit := c.run.Rules.Retried
+	for i := 1; i < len(sends) && limit > 0; i++ {
+		before := sends[i-1]
+		if took := sends[i].Arrived.Sub(before.Answered); !success(before) && took > limit {
+			c.find(Late, before.ID, "%s came again to endpoint %d %v after it was refused; at most %v are allowed",
+				before.ID, before.Endpoint, took.Round(time.Millisecond), limit)
+		}
 	}
 }
 
@@ -449,10 +462,23 @@ func (c *checker) attempts() {
 				c.find(FalseOK, pair.Message, "%s is recorded as delivered to endpoint %d, which never answered 2xx", pair.Message, pair.Endpoint)
 			}
 		}
-		if sent > len(c.sends[pair]) {
+		if sent > len(c.sends[pair])+c.unsent(rows) {
 			c.find(Silent, pair.Message, "%s has %d attempts recorded at endpoint %d, which saw %d", pair.Message, sent, pair.Endpoint, len(c.sends[pair]))
 		}
 	}
+}
+
+// unsent is how many attempts a fault may have kept from reaching anybody: they began before it, failed,
+// and were recorded after it.
+func (c *checker) unsent(rows []Row) (n int) {
+	for _, row := range rows {
+		if row.Sent && !row.Success && slices.ContainsFunc(c.faults, func(f Fault) bool {
+			return f.Unsent && !row.Started.After(f.Until) && !row.Recorded.Before(f.At)
+		}) {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *checker) leftOver() {

@@ -126,6 +126,18 @@ func TestPlantedFailuresAreCaught(t *testing.T) {
 		}, []Invariant{Lost}},
 		{"a first send in time", func(r *Run) { r.Rules.Latest = 9 * time.Millisecond }, nil},
 		{"a late first send", func(r *Run) { r.Rules.Latest = 8 * time.Millisecond }, []Invariant{Late}},
+		{"a late retry", func(r *Run) {
+			r.Records[0].Status, r.Rows[0].Success, r.Rows[0].Final = 500, false, false
+			again(r, 500)
+			r.Records[8].Status, r.Rows[8].Success = 200, true
+			r.Rules.Retried = 488 * time.Millisecond
+		}, []Invariant{Late}},
+		{"a retry in time", func(r *Run) {
+			r.Records[0].Status, r.Rows[0].Success, r.Rows[0].Final = 500, false, false
+			again(r, 500)
+			r.Records[8].Status, r.Rows[8].Success = 200, true
+			r.Rules.Retried = 489 * time.Millisecond
+		}, nil},
 		{"a crash", func(r *Run) { r.Crashes = []string{"api-1: exit status 2"} }, []Invariant{Crash}},
 		{"a bad signature", func(r *Run) { r.Records[0].Signed = false }, []Invariant{Sig}},
 		{"changed bytes", func(r *Run) { r.Records[0].Hash[0]++ }, []Invariant{Sig}},
@@ -330,6 +342,30 @@ func TestRecovery(t *testing.T) {
 	run.Records = nil
 	if _, ok := Recovery(run, at(0)); ok {
 		t.Error("recovered without any delivery")
+	}
+}
+
+func TestAnAttemptThatReachedNobodyIsExplainedByTheFaultItSpans(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(*Row, *Fault)
+		want  []Invariant
+	}{
+		{"under way when the process was stopped", func(*Row, *Fault) {}, nil},
+		{"another kind of fault", func(_ *Row, f *Fault) { f.Unsent = false }, []Invariant{Silent}},
+		{"begun afterwards", func(r *Row, _ *Fault) { r.Started = at(401) }, []Invariant{Silent}},
+		{"recorded before", func(r *Row, _ *Fault) { r.Recorded = at(399) }, []Invariant{Silent}},
+		{"recorded as a success", func(r *Row, _ *Fault) { r.Success = true }, []Invariant{Silent}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			run := clean()
+			row := Row{Pair: run.Rows[0].Pair, Sent: true, Started: at(300), Recorded: at(900)}
+			fault := Fault{At: at(400), Until: at(400), Unsent: true}
+			test.spoil(&row, &fault)
+			run.Rows, run.Faults = append(run.Rows, row), []Fault{fault}
+			expect(t, Check(run), test.want...)
+		})
 	}
 }
 

@@ -82,6 +82,7 @@ type Fault struct {
 	OneOf    bool      // a single worker process was hit; the others' connections live on
 	Resends  bool      // what was being sent then may be sent once more
 	Unlogged bool      // what was sent then may lack its attempt row
+	Unsent   bool      // an attempt that was under way then may have failed without reaching anybody
 }
 
 // Ask is a send that somebody asked for once more: by resending, or by a replay that selects it.
@@ -119,4 +120,6 @@ type Rules struct {
 	Unavailable bool
 	// Latest is how long after its acceptance a delivery may first arrive; 0 leaves it open.
 	Latest time.Duration
+	// Retried is how long after a refusal a delivery may arrive again; 0 leaves it open.
+	Retried time.Duration
 }
