@@ -21,6 +21,9 @@ const (
 	hook = "main"
 )
 
+// pair is an Ed25519 key, of the published vectors.
+const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+
 // customer is what a step works with.
 type customer struct {
 	*testing.T
@@ -274,8 +277,7 @@ func (c customer) deliver() {
 	c.want("another secret", c.secret() != old, nil)
 	during := c.publish(posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}})
 	c.receiver.wait(c.T, during.ID, 1, `{}`) // the old one still signs
-	// An Ed25519 key, at once: receivers verify with its public half.
-	const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	// Another kind of key, at once: receivers verify with its public half.
 	c.ok(c.client.Endpoints.RotateSecret(c.Context(), acme, hook, posthaste.EndpointSecretRotateIn{Key: pair, GracePeriodSeconds: posthaste.Set(0)}))
 	public := c.secret()
 	c.want("a public key", strings.HasPrefix(public, "whpk_"), public)
