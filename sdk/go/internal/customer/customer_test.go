@@ -21,6 +21,9 @@ const (
 	hook = "main"
 )
 
+// pair is an Ed25519 key, of the published vectors.
+const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+
 // customer is what a step works with.
 type customer struct {
 	*testing.T
@@ -29,9 +32,6 @@ type customer struct {
 	tenant   posthaste.Tenant
 	receiver *receiver
 }
-
-// pair is an Ed25519 signing secret of the customer's own.
-const pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 
 // steps is what is done, in this order; each builds on those before it.
 var steps = []struct {
