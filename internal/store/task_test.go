@@ -90,8 +90,19 @@ func TestAStepOfATaskIsTakenOnce(t *testing.T) {
 	if made := p.owing(got, ids[2], ids[3]); len(made) != 1 || made[0].Message != ids[2] || !made[0].Bulk {
 		t.Errorf("made %+v", made)
 	}
-	if got := p.reread(task); got.Released != 3 || got.Skipped != 2 {
-		t.Errorf("%+v", got)
+	last := p.reread(task)
+	if last.Released != 3 || last.Skipped != 2 {
+		t.Errorf("%+v", last)
+	}
+	// Nor is it taken again within a phase, when what it owed has ended meanwhile.
+	step = store.TaskStep{Task: last, Phase: webhook.TaskActing, Cursor: p.messages(1)[0], Lease: lease}
+	step.Owe = []webhook.MessageID{step.Cursor}
+	if made, held, err = p.StepTask(t.Context(), step); err != nil || !held || len(made) != 1 {
+		t.Fatalf("%+v %v %v", made, held, err)
+	}
+	p.record(p.result(made[0], true, over))
+	if made, held, err := p.StepTask(t.Context(), step); err != nil || held || len(made) != 0 {
+		t.Errorf("taken again: %+v %v %v", made, held, err)
 	}
 }
 

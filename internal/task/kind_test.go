@@ -152,6 +152,36 @@ func TestATaskSendsWhatItsKindSays(t *testing.T) {
 	})
 }
 
+// Where the last attempt matters, it is the last, however they are stored.
+func TestTheLastAttemptCounts(t *testing.T) {
+	t.Parallel()
+	r := setup(t, 1000)
+	e := r.endpoint()
+	ids := r.publish(2)
+	r.attempt(e, ids[0], webhook.StatusFail, 503)
+	r.attempt(e, ids[0], webhook.StatusSuccess, 200)
+	r.attempt(e, ids[1], webhook.StatusFail, 404)
+	r.attempt(e, ids[1], webhook.StatusCanceled, 0)
+	for _, c := range []struct {
+		filter webhook.TaskFilter
+		want   int64
+	}{
+		{webhook.TaskFilter{StatusCodeClass: new(200)}, 1}, {webhook.TaskFilter{StatusCodeClass: new(500)}, 0},
+		{webhook.TaskFilter{StatusCodeClass: new(400)}, 0}, {webhook.TaskFilter{StatusCodeClass: new(0)}, 1},
+		{webhook.TaskFilter{Status: new(webhook.StatusFail)}, 0}, {webhook.TaskFilter{Status: new(webhook.StatusCanceled)}, 1},
+	} {
+		n := r.wide(webhook.TaskBulkReplay, e)
+		n.Filter = c.filter
+		planned, err := r.view.PlanTask(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := r.tasks.Preview(t.Context(), planned); err != nil || p.Count != c.want {
+			t.Errorf("%+v: %+v, %v", c, p, err)
+		}
+	}
+}
+
 func TestTheClassOfNoAnswerIsItsOwn(t *testing.T) {
 	for _, c := range []struct {
 		status int16

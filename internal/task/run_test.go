@@ -99,6 +99,25 @@ func TestATaskHandsOutNoMoreThanIsBounded(t *testing.T) {
 	}
 }
 
+// Where one look ends the next begins, and no message is seen twice.
+func TestEachMessageIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	r := setup(t, 1000)
+	e := r.endpoint()
+	r.publish(2*maxLook + 10)
+	task := r.begin(r.wide(webhook.TaskReplayMissing, e))
+	runner := r.tasks.Runner()
+	for task.Phase == webhook.TaskCounting {
+		if _, err := runner.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		task = r.reread(task)
+	}
+	if task.Counted != 2*maxLook+10 {
+		t.Errorf("counted %d of %d", task.Counted, 2*maxLook+10)
+	}
+}
+
 func TestTheRateIsKept(t *testing.T) {
 	r := setup(t, 200)
 	now := time.Now()
