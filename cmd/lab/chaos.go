@@ -31,7 +31,7 @@ func chaosCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 		fmt.Fprintln(os.Stderr, err)
 		return errUsage
 	}
-	options := chaos.Options{Deliveries: *deliveries, Seed: *seed, AttemptTimeout: *timeout, Keep: *keep}
+	options := chaos.Options{Deliveries: *deliveries, Seed: *seed, AttemptTimeout: *timeout, Keep: *keep, Timed: true}
 	if options.Binary, err = rig.Binary(ctx, *binary, "failpoint", *build || !given(flags, "bin")); err != nil {
 		return err
 	}

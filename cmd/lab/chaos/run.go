@@ -21,6 +21,7 @@ type Options struct {
 	Seed           uint64
 	AttemptTimeout time.Duration
 	Keep           bool // keep data and logs also of faults that passed
+	Timed          bool // judge latencies, too; where other programs share the machine they say nothing
 }
 
 // Result is what one fault came to.
