@@ -117,14 +117,14 @@ func (d *Dispatcher) Room(ctx context.Context) int {
 	return int(room)
 }
 
-// Quiet reports whether there is so little live work in the queue that a background task may add to it;
-// it asks the queue.
-func (d *Dispatcher) Quiet(ctx context.Context) bool {
+// Quiet reports whether there is so little live work in the queue that a background task may add to it,
+// and whether there is a queue at all; it asks the queue.
+func (d *Dispatcher) Quiet(ctx context.Context) (quiet, available bool) {
 	if !d.queue.Available() {
-		return false
+		return false, false
 	}
 	d.look(ctx)
-	return d.queue.Available() && d.waiting.Load() <= d.window/quietShare
+	return d.waiting.Load() <= d.window/quietShare, d.queue.Available()
 }
 
 // Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;

@@ -71,6 +71,11 @@ func (r *rig) count(state webhook.State) (n int) {
 	return n
 }
 
+func (r *rig) quiet() bool {
+	quiet, available := r.d.Quiet(r.t.Context())
+	return quiet && available
+}
+
 func (r *rig) until(what string, holds func() bool) {
 	r.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -123,16 +128,16 @@ func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
 		bulk[i].Bulk = true
 	}
 	r.d.Push(t.Context(), bulk)
-	if room := r.d.Room(t.Context()); room != 2*quietShare || !r.d.Admits() || !r.d.Quiet(t.Context()) {
+	if room := r.d.Room(t.Context()); room != 2*quietShare || !r.d.Admits() || !r.quiet() {
 		t.Errorf("with bulk alone there is room for %d", room)
 	}
 	r.d.Push(t.Context(), feds(r.released(1)))
 	r.d.Push(t.Context(), feds(r.released(1)))
-	if !r.d.Quiet(t.Context()) {
+	if !r.quiet() {
 		t.Error("a sixteenth of the window is not quiet")
 	}
 	r.d.Push(t.Context(), feds(r.released(1)))
-	if r.d.Quiet(t.Context()) {
+	if r.quiet() {
 		t.Error("more than a sixteenth of the window is quiet")
 	}
 }

@@ -15,6 +15,9 @@ const (
 	idleEvery = time.Second
 	// tick is the time between two steps that hand something out: many small ones make no bursts.
 	tick = 50 * time.Millisecond
+	// trickleEvery is how often a step is taken although live work is waiting: an installation that is
+	// always busy is to get its replays done, too.
+	trickleEvery = time.Second
 	// restAfter is how much longer than a step took the next one is put off, so that the tasks take no
 	// more than a third of one of the database's cores.
 	restAfter = 2
@@ -47,6 +50,7 @@ type Runner struct {
 	turns   turns
 	credit  float64 // deliveries that may be handed out now
 	filled  time.Time
+	held    time.Time              // since when live work has gone first; zero = it does not
 	looking map[webhook.TaskID]int // how far those look that find little
 	results map[webhook.TaskID]results
 }
@@ -92,10 +96,10 @@ func (r *Runner) RunOnce(ctx context.Context) (wait time.Duration, err error) {
 		clear(r.results)
 		return idleEvery, nil
 	}
-	if !r.t.o.Dispatcher.Quiet(ctx) {
+	began := time.Now()
+	if !r.mayGo(r.t.o.Dispatcher.Quiet(ctx)) {
 		return tick, nil
 	}
-	began := time.Now()
 	r.refill(began)
 	going, err := r.t.o.Store.GoingTasks(ctx)
 	if err != nil {
@@ -148,6 +152,25 @@ func (r *Runner) open(ctx context.Context, g webhook.Task) (int64, error) {
 	}
 	r.results[g.ID] = last
 	return max(0, open-last.missed), nil
+}
+
+// mayGo decides whether a step may be taken now: while there is live work waiting, only now and then.
+func (r *Runner) mayGo(quiet, available bool) bool {
+	now := time.Now()
+	switch {
+	case !available:
+		return false
+	case quiet:
+		r.held = time.Time{}
+		return true
+	case r.held.IsZero():
+		r.held = now
+		return false
+	case now.Sub(r.held) < trickleEvery:
+		return false
+	}
+	r.held = now
+	return true
 }
 
 // refill adds what may be handed out for the time that has passed; what was not used soon is lost.

@@ -166,6 +166,16 @@ func TestTasksGoBehindWhatIsLive(t *testing.T) {
 	if got := r.reread(task); got.Cursor != task.Cursor || got.Phase != webhook.TaskCounting {
 		t.Errorf("it was stepped: %+v", got)
 	}
+	// But not forever.
+	runner.held = time.Now().Add(-trickleEvery)
+	for range 5 {
+		if _, err := runner.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.reread(task); got.Phase != webhook.TaskActing || got.Released != 0 {
+		t.Errorf("it took no single step: %+v", got)
+	}
 	drain(t, r, 100)
 	if task = r.ended(task, true); task.Done != 5 {
 		t.Errorf("%+v", task)
