@@ -27,5 +27,6 @@ const (
 	TaskFactsSQL     = taskFactsSQL
 	TaskMessagesSQL  = taskMessagesSQL
 	ErasePayloadsSQL = erasePayloadsSQL
+	AnswersSQL       = answersSQL
 	EraseAnswersSQL  = eraseAnswersSQL
 )

@@ -121,12 +121,16 @@ func (v View) ExpungeAttempt(ctx context.Context, appRef, msgRef string, id webh
 const (
 	erasePayloadsSQL = `UPDATE message SET payload = NULL
 	WHERE tenant_id = $1 AND app_id = $2 AND id = ANY ($3) AND id BETWEEN $4 AND $5 AND payload IS NOT NULL`
-	eraseAnswersSQL = `UPDATE attempt SET response = convert_to($4::text, 'UTF8')
-	WHERE tenant_id = $1 AND app_id = $2 AND message_id = ANY ($3) AND id >= $5 AND id < $6 AND response IS NOT NULL`
+	answersSQL = `SELECT message_id, id, detail FROM attempt
+	WHERE tenant_id = $1 AND app_id = $2 AND message_id = ANY ($3) AND id >= $4 AND id < $5 AND sent FOR UPDATE`
+	eraseAnswersSQL = `UPDATE attempt a
+	SET response = CASE WHEN a.response IS NOT NULL THEN convert_to($6::text, 'UTF8') END, detail = u.detail
+	FROM unnest($3::uuid[], $4::uuid[], $5::bytea[]) AS u(message_id, id, detail)
+	WHERE a.tenant_id = $1 AND a.app_id = $2 AND a.message_id = u.message_id AND a.id = u.id AND a.id >= $7 AND a.id < $8`
 )
 
-// erase removes the payloads of a task's messages, which are in order, and the bodies of their attempts'
-// answers. What is being sent at this moment may still bring an answer.
+// erase removes the payloads of a task's messages, which are in order, and what was answered to them. What
+// is being sent at this moment may still bring an answer.
 func (s *Store) erase(ctx context.Context, tx pgx.Tx, t webhook.Task, messages []webhook.MessageID) error {
 	ids := make([][16]byte, len(messages))
 	for i, id := range messages {
@@ -136,9 +140,34 @@ func (s *Store) erase(ctx context.Context, tx pgx.Tx, t webhook.Task, messages [
 	if err != nil {
 		return fmt.Errorf("erase %d payloads: %w", len(ids), err)
 	}
-	_, err = tx.Exec(ctx, eraseAnswersSQL, t.TenantID.UUID(), t.ApplicationID.UUID(), ids, Expunged,
-		// Another process's clock may be behind that of the one that accepted the message.
-		attemptIDAt(messages[0].Time().Add(-clockAhead)).UUID(), attemptIDAt(s.now().Add(clockAhead)).UUID())
+	// Another process's clock may be behind that of the one that accepted the message.
+	from, to := attemptIDAt(messages[0].Time().Add(-clockAhead)).UUID(), attemptIDAt(s.now().Add(clockAhead)).UUID()
+	rows, err := tx.Query(ctx, answersSQL, t.TenantID.UUID(), t.ApplicationID.UUID(), ids, from, to)
+	if err != nil {
+		return fmt.Errorf("read answers of %d messages: %w", len(ids), err)
+	}
+	var (
+		of, attempts [][16]byte
+		details      [][]byte
+		message, id  [16]byte
+		detail       []byte
+	)
+	_, err = pgx.ForEachRow(rows, []any{&message, &id, &detail}, func() error {
+		var kept []byte
+		if len(detail) > 0 {
+			var d webhook.AttemptDetail
+			if err := json.Unmarshal(detail, &d); err != nil {
+				return fmt.Errorf("decode attempt: %w", err)
+			}
+			d = d.WithoutContent()
+			kept = d.AppendJSON(nil)
+		}
+		of, attempts, details = append(of, message), append(attempts, id), append(details, kept)
+		return nil
+	})
+	if err == nil && len(attempts) > 0 {
+		_, err = tx.Exec(ctx, eraseAnswersSQL, t.TenantID.UUID(), t.ApplicationID.UUID(), of, attempts, details, Expunged, from, to)
+	}
 	if err != nil {
 		return fmt.Errorf("erase answers of %d messages: %w", len(ids), err)
 	}

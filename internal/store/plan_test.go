@@ -236,7 +236,8 @@ func TestTasksTouchOnlyTheirPartitions(t *testing.T) {
 		"facts":          {facts, []string{of("attempt"), of("message")}},
 		"messages":       {statement{store.TaskMessagesSQL, []any{tenant, app, from, to, 100}}, []string{of("message")}},
 		"erase payloads": {statement{store.ErasePayloadsSQL, []any{tenant, app, ids, from, to}}, []string{of("message")}},
-		"erase answers":  {statement{store.EraseAnswersSQL, []any{tenant, app, ids, store.Expunged, first, last}}, []string{of("attempt")}},
+		"answers":        {statement{store.AnswersSQL, []any{tenant, app, ids, first, last}}, []string{of("attempt")}},
+		"erase answers":  {statement{store.EraseAnswersSQL, []any{tenant, app, ids, ids, `{""}`, store.Expunged, first, last}}, []string{of("attempt")}},
 	} {
 		for _, generic := range []bool{false, true} {
 			got := w.touched(t, c.statement, generic)

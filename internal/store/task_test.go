@@ -366,6 +366,7 @@ func TestAPurgeErasesPayloadsAndAnswersOfItsApplication(t *testing.T) {
 		ids = append(ids, a.Message.ID)
 		r := p.result(a.Deliveries[0], true, over)
 		r.Attempt.Response = []byte("secret")
+		r.Attempt.Detail = webhook.AttemptDetail{RemoteIP: "192.0.2.1", ResponseHeaders: []webhook.Header{{Name: "x-is", Value: "secret"}}, ContentType: "secret"}
 		results = append(results, r)
 	}
 	p.record(results...)
@@ -383,6 +384,9 @@ func TestAPurgeErasesPayloadsAndAnswersOfItsApplication(t *testing.T) {
 	}
 	if n := p.count("attempt WHERE response = 'EXPUNGED'"); n != 2 {
 		t.Errorf("%d answers are erased", n)
+	}
+	if n := p.count("attempt WHERE convert_from(detail, 'UTF8') = $1", `{"remoteIp":"192.0.2.1"}`); n != 2 {
+		t.Errorf("of %d attempts what is no content is left, and nothing else", n)
 	}
 	if got := p.reread(task); got.Done != 2 {
 		t.Errorf("%+v", got)
