@@ -13,9 +13,6 @@ import (
 // operation is one that the open-source server and the clients share.
 type operation struct {
 	request string // as contracttest has it
-	// pending: it may be missing. It is left out here once it is there; as soon as it is, every client
-	// has to have called it.
-	pending bool
 	// plain: no client calls it and the OpenAPI document does not have it.
 	plain bool
 }
@@ -120,11 +117,8 @@ func TestOperationsAreThose(t *testing.T) {
 		if known, _ := contracttest.Operation(method, path); known != o.request {
 			t.Errorf("there are no facts about %s", o.request)
 		}
-		if !has[o.request] && !o.pending {
+		if !has[o.request] {
 			t.Errorf("%s is missing", o.request)
-		}
-		if has[o.request] && o.pending {
-			t.Errorf("%s exists now: it is no longer pending", o.request)
 		}
 		if o.plain {
 			if status, body := p.call(t, method, path, "", ""); status != http.StatusNoContent && (method != http.MethodHead || status != http.StatusOK) {

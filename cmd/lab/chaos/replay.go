@@ -46,7 +46,8 @@ type replay struct {
 	owed   []string  // the messages it is about
 }
 
-// replayed is how many messages there are to replay.
+// replayed is how many messages there are to replay, at least. A fifth more are posted, since their endpoint
+// takes some at the first attempt or the second.
 func (s *stage) replayed() int { return int(s.fault.replays * float64(s.options.Deliveries)) }
 
 // replaySettings slow replays down where there is little to replay.
@@ -65,7 +66,7 @@ func (s *stage) startReplay(ctx context.Context, sinkAddress string) error {
 	}
 	load := &producer{
 		apis: s.load.apis, senders: []sender{from}, name: s.load.name + "-replay", rate: replayPostRate, copies: 1, seed: s.options.Seed,
-		first: replayFirst, most: s.replayed(), tenant: tenants, types: replayTypes, messages: make(map[int]*ledger.Message),
+		first: replayFirst, most: s.replayed() * 6 / 5, tenant: tenants, types: replayTypes, messages: make(map[int]*ledger.Message),
 	}
 	s.beside = append(s.beside, load)
 	s.replay = &replay{load: load, from: from, number: from.endpoints[0], tasks: &taskClient{apis: s.load.apis, key: from.key, name: load.name}}
