@@ -17,6 +17,7 @@ type endpointMessageOut struct {
 	Payload     payload           `json:"payload" doc:"{} when it was not asked for or is raw and no object, {\"expired\":true} when it is no longer kept."`
 	Channels    []string          `json:"channels" nullable:"true"`
 	Tags        []string          `json:"tags" nullable:"true"`
+	DeliverAt   *time.Time        `json:"deliverAt,omitempty" doc:"Not delivered before this time."`
 	Timestamp   time.Time         `json:"timestamp"`
 	Status      int               `json:"status" enum:"0,1,2,3,4" doc:"0 success, 1 pending: not tried yet, 2 fail, 3 sending: owed, and tried before, 4 canceled (as 0 unless expanded_statuses)."`
 	StatusText  string            `json:"statusText" enum:"success,pending,fail,sending,canceled"`
@@ -48,7 +49,7 @@ func attemptedMessageJSON(a store.AttemptedMessage, withContent, expanded bool) 
 	m, status := messageJSON(a.Message, withContent), shownStatus(a.Status, expanded)
 	return endpointMessageOut{
 		ID: m.ID, EventType: m.EventType, EventID: m.EventID, Payload: m.Payload, Channels: m.Channels, Tags: m.Tags,
-		Timestamp: m.Timestamp, Status: int(status), StatusText: statusTexts[status], NextAttempt: a.NextAttempt,
+		DeliverAt: m.DeliverAt, Timestamp: m.Timestamp, Status: int(status), StatusText: statusTexts[status], NextAttempt: a.NextAttempt,
 	}
 }
 

@@ -41,6 +41,7 @@ type messageOut struct {
 	Payload   payload           `json:"payload" doc:"{} when it was not asked for or is raw and no object, {\"expired\":true} when it is no longer kept."`
 	Channels  []string          `json:"channels" nullable:"true"`
 	Tags      []string          `json:"tags" nullable:"true"`
+	DeliverAt *time.Time        `json:"deliverAt,omitempty" doc:"Not delivered before this time."`
 	Timestamp time.Time         `json:"timestamp"`
 	Warnings  []string          `json:"warnings,omitempty" doc:"Where the payload does not fit its event type's schema; only in the answer to a publish, if the tenant wants to be warned."`
 }
@@ -70,10 +71,15 @@ func isObject(text []byte) bool {
 }
 
 func messageJSON(m webhook.Message, withContent bool) messageOut {
-	return messageOut{
+	out := messageOut{
 		ID: m.ID, EventType: m.EventType, EventID: orNull(m.EventID), Payload: shownPayload(m, withContent),
 		Channels: m.Channels, Tags: m.Tags, Timestamp: m.CreatedAt(),
 	}
+	if !m.DeliverAt.IsZero() {
+		at := m.DeliverAt.UTC()
+		out.DeliverAt = &at
+	}
+	return out
 }
 
 func messageName(m webhook.Message) string { return m.ID.String() }
@@ -142,6 +148,10 @@ func appendMessage(b []byte, m webhook.Message, withContent bool, warnings json.
 	b = appendNames(b, m.Channels)
 	b = append(b, `,"tags":`...)
 	b = appendNames(b, m.Tags)
+	if !m.DeliverAt.IsZero() {
+		b = append(b, `,"deliverAt":"`...)
+		b = append(m.DeliverAt.UTC().AppendFormat(b, time.RFC3339Nano), '"')
+	}
 	b = append(b, `,"timestamp":"`...)
 	b = m.CreatedAt().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, '"')

@@ -260,6 +260,8 @@ func batchRequest(item batchItem) (r publish.Request, err error) {
 	if item.err != nil {
 		return r, item.err
 	}
-	r.Message, r.Retention, err = item.in.message()
-	return r, err
+	if r.Message, r.Retention, err = item.in.message(); err != nil {
+		return r, err
+	}
+	return r, checkDelay(r, time.Now())
 }

@@ -35,7 +35,7 @@ type messageIn struct {
 	PayloadRetentionPeriod *int               `json:"payloadRetentionPeriod,omitempty" nullable:"true" minimum:"1" maximum:"90" default:"90" doc:"Days."`
 	PayloadRetentionHours  *int               `json:"payloadRetentionHours,omitempty" nullable:"true" minimum:"1" maximum:"2160" doc:"Instead of the period."`
 	Application            applicationInline  `json:"application,omitempty" nullable:"true" doc:"Creates the application if it does not exist; its uid must be the one in the path."`
-	DeliverAt              unsupported        `json:"deliverAt,omitempty" nullable:"true" doc:"Not supported."`
+	DeliverAt              deliverAt          `json:"deliverAt,omitempty" nullable:"true" doc:"Not before this time: 1 minute to 24 hours from now."`
 	TransformationsParams  transformationsRaw `json:"transformationsParams,omitempty" nullable:"true"`
 }
 
@@ -59,18 +59,29 @@ func (applicationInline) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 }
 
-// unsupported is a member that clients know and this server refuses, since ignoring it would do
-// something else than was asked.
-type unsupported struct{ sent bool }
+// deliverAt is when a message is to be delivered; zero = at once.
+type deliverAt struct {
+	at     time.Time
+	broken bool // what was sent is no time
+}
 
-// UnmarshalJSON notes that there was something.
-func (u *unsupported) UnmarshalJSON(text []byte) error {
-	u.sent = string(text) != "null"
+// UnmarshalJSON reads a time; one that cannot be read is told apart from none later on, where the field
+// has its name.
+func (d *deliverAt) UnmarshalJSON(text []byte) error {
+	var s *string
+	*d = deliverAt{}
+	if err := json.Unmarshal(text, &s); err != nil {
+		d.broken = true
+	} else if s != nil {
+		var ok bool
+		d.at, ok = parseTime(*s)
+		d.broken = !ok
+	}
 	return nil
 }
 
-// Schema is that of deliverAt, the one that is documented.
-func (unsupported) Schema(huma.Registry) *huma.Schema {
+// Schema is that of a time.
+func (deliverAt) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
 }
 
@@ -99,20 +110,22 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 		return m, false, nil, err
 	}
 	ctx := c.Request.Context()
-	if who.rules.AreAny() {
-		said, refused := s.rulesOf(who).check(ctx, r.Message)
-		if refused != nil {
-			// What was answered once stays answered, whatever the rules have become.
-			first, warnings, known, err := s.publisher.Repeated(ctx, r)
-			if err == nil && !known {
-				err = refused
-			}
-			return first, withContent, warnings, err
+	var said []string
+	refused := checkDelay(r, time.Now())
+	if refused == nil && who.rules.AreAny() {
+		said, refused = s.rulesOf(who).check(ctx, r.Message)
+	}
+	if refused != nil {
+		// What was answered once stays answered, whatever the rules and the time have become.
+		first, warnings, known, err := s.publisher.Repeated(ctx, r)
+		if err == nil && !known {
+			err = refused
 		}
-		if len(said) > 0 {
-			if r.Note, err = encode(said); err != nil {
-				return m, false, nil, err
-			}
+		return first, withContent, warnings, err
+	}
+	if len(said) > 0 {
+		if r.Note, err = encode(said); err != nil {
+			return m, false, nil, err
 		}
 	}
 	m, warnings, err = s.publisher.Accept(ctx, r)
@@ -126,6 +139,19 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 		err = errNoApplication
 	}
 	return m, withContent, warnings, err
+}
+
+// checkDelay checks when a message is to be delivered.
+func checkDelay(r publish.Request, now time.Time) error {
+	at := r.Message.DeliverAt
+	switch wait := at.Sub(now); {
+	case at.IsZero():
+	case wait < webhook.MinDelay || wait > webhook.MaxDelay:
+		return webhook.Invalid("deliverAt", "must be 1 minute to 24 hours from now")
+	case r.Retention != 0 && wait >= r.Retention:
+		return webhook.Invalid("deliverAt", "must be before the payload is removed")
+	}
+	return nil
 }
 
 // errNoApplication says what of a publish does not exist, which the usual answer leaves open.
@@ -238,9 +264,10 @@ func (in *messageIn) message() (m webhook.Message, keep time.Duration, err error
 	if m.Tags, err = names("tags", in.Tags, tagAlphabet, webhook.MaxTags, webhook.MaxTagLength); err != nil {
 		return m, 0, err
 	}
-	if in.DeliverAt.sent {
-		return m, 0, webhook.Invalid("deliverAt", "is not supported by this server")
+	if in.DeliverAt.broken {
+		return m, 0, webhook.Invalid("deliverAt", "must be a time such as 2026-01-02T15:04:05Z")
 	}
+	m.DeliverAt = in.DeliverAt.at
 	keep, err = in.retention()
 	return m, keep, err
 }

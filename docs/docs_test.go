@@ -66,6 +66,7 @@ var limits = []struct {
 	{"idempotency key", size(webhook.MaxIdempotencyKey), "MaxIdempotencyKey"},
 	{"time for which an idempotency key counts", hours(webhook.IdempotencyRetention), "IdempotencyRetention"},
 	{"content type of a raw payload", fmt.Sprintf("%d bytes", webhook.MaxContentType), "MaxContentType"},
+	{"`deliverAt` of a message", fmt.Sprintf("%.0f minute to %.0f hours from now", webhook.MinDelay.Minutes(), webhook.MaxDelay.Hours()), "MinDelay MaxDelay"},
 	{"retention of a payload", fmt.Sprintf("%d to %d days, %d by default", webhook.MinRetentionDays, webhook.MaxRetentionDays, webhook.DefaultRetentionDays),
 		"MinRetentionDays MaxRetentionDays DefaultRetentionDays"},
 	{"items of a page", fmt.Sprintf("%d, %d by default", webhook.MaxPage, webhook.DefaultPage), "MaxPage DefaultPage"},

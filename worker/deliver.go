@@ -241,7 +241,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 	describe(a, j, got)
 	a.Detail.SignedWith = signedWith
 	if a.Number == 1 && a.Trigger == webhook.TriggerScheduled {
-		w.o.Metrics.EndToEnd.Observe(start.Sub(a.MessageID.Time()).Seconds())
+		w.o.Metrics.EndToEnd.Observe(start.Sub(j.Message.DueAt()).Seconds())
 	}
 	return next
 }

@@ -422,3 +422,27 @@ func TestReceiversVerifyWithTheLibrariesTheyHave(t *testing.T) {
 		}
 	}
 }
+
+// What is to be delivered later waits for its time, which the feeder knows, and not for a worker.
+func TestALaterMessageIsSentAtItsTime(t *testing.T) {
+	p := start(t)
+	p.endpoint(receive(t, status(http.StatusNoContent)).URL)
+	late, _, err := p.pub.Accept(t.Context(), publish.Request{
+		Tenant: p.app.TenantID, Application: p.app.ID.String(),
+		Message: webhook.Message{EventType: "user.created", Payload: []byte(`{"late":1}`), DeliverAt: time.Now().Add(time.Hour)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ended(p.publish(`{"early":1}`))
+	var waits bool
+	err = p.sql.QueryRow(t.Context(), `SELECT state = 2 AND attempt = 0 AND due_at > now() + interval '59 minutes' FROM delivery WHERE message_id = $1`,
+		late.ID.UUID()).Scan(&waits)
+	if err != nil || !waits {
+		t.Fatalf("it does not wait (%v)", err)
+	}
+	p.exec(`UPDATE delivery SET due_at = now() WHERE message_id = $1`, late.ID.UUID())
+	if attempts := p.ended(late); len(attempts) != 1 || attempts[0].Status != webhook.StatusSuccess || attempts[0].Number != 1 {
+		t.Errorf("%+v", attempts)
+	}
+}

@@ -144,13 +144,11 @@ func (p *Publisher) flush(batch []*pending) {
 	results := p.o.Store.Accept(ctx, accepts, release)
 	took := time.Since(start)
 
-	var released []webhook.Delivery
 	accepted := 0
 	for i, e := range batch {
 		e.result = results[i]
 		if e.result.Err == nil && !e.result.Replayed {
 			accepted++
-			released = append(released, e.result.Deliveries...)
 		}
 		if webhook.KindOf(e.result.Err) == webhook.KindUnavailable && e.result.Err != nil {
 			p.o.Logger.Error("message not stored", "error", errors.Unwrap(e.result.Err))
@@ -159,7 +157,7 @@ func (p *Publisher) flush(batch []*pending) {
 	p.o.Metrics.AcceptBatchSize.Observe(float64(len(batch)))
 	p.o.Metrics.AcceptCommit.Observe(took.Seconds())
 	p.o.Metrics.MessagesAccepted.Add(float64(accepted))
-	p.handOut(release, released)
+	p.handOutAccepted(release, results)
 	for _, e := range batch {
 		close(e.done)
 	}
@@ -168,6 +166,22 @@ func (p *Publisher) flush(batch []*pending) {
 // release decides how what is accepted now leaves its transaction.
 func (p *Publisher) release() store.Release {
 	return store.Release{Released: p.o.Dispatcher.Admits(), Lease: p.o.Lease}
+}
+
+// handOutAccepted gives what is owed of new messages to the queue. What is to be delivered later waits
+// for its time in Postgres.
+func (p *Publisher) handOutAccepted(r store.Release, accepted []store.Accepted) {
+	var now []webhook.Delivery
+	for _, a := range accepted {
+		switch {
+		case a.Err != nil || a.Replayed:
+		case a.Message.DeliverAt.IsZero():
+			now = append(now, a.Deliveries...)
+		default:
+			p.o.Metrics.DeliveriesCreated.Add(float64(len(a.Deliveries)))
+		}
+	}
+	p.handOut(r, now)
 }
 
 // handOut gives new deliveries to the queue, if that is how they were written. Their rows must be

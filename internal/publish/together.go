@@ -93,12 +93,10 @@ func (p *Publisher) AcceptTogether(ctx context.Context, b Batch) (store.Response
 		}
 		return store.Response{}, err
 	}
-	var owed []webhook.Delivery
 	stored := 0
 	for _, a := range accepted {
 		if a.Err == nil {
 			stored++
-			owed = append(owed, a.Deliveries...)
 		}
 	}
 	if stored == 0 {
@@ -107,11 +105,6 @@ func (p *Publisher) AcceptTogether(ctx context.Context, b Batch) (store.Response
 	p.o.Metrics.AcceptBatchSize.Observe(float64(stored))
 	p.o.Metrics.AcceptCommit.Observe(time.Since(start).Seconds())
 	p.o.Metrics.MessagesAccepted.Add(float64(stored))
-	p.o.Metrics.DeliveriesCreated.Add(float64(len(owed)))
-	if t.Release.Released {
-		p.o.Dispatcher.Offer(owed)
-	} else {
-		p.o.Metrics.Parked.Add(float64(len(owed)))
-	}
+	p.handOutAccepted(t.Release, accepted)
 	return answer, nil
 }

@@ -40,9 +40,12 @@ type Accepted struct {
 
 // Release says how the deliveries of a batch leave the accept transaction.
 type Release struct {
-	Released bool          // handed out at once; else parked, because the window is full
+	Released bool          // handed out at once; else parked, because the window is full. Those of a later time wait for it
 	Lease    time.Duration // of those handed out
 }
+
+// releases reports whether a message's deliveries are handed out at once.
+func (r Release) releases(m webhook.Message) bool { return r.Released && m.DeliverAt.IsZero() }
 
 // maxAcceptRounds bounds how often a publish is tried again because the row it lost to vanished.
 const maxAcceptRounds = 3
@@ -144,20 +147,20 @@ const (
 	acceptSQL = acceptOwed + acceptTold
 	// acceptLimitedSQL stops short of writing more deliveries than it is told to.
 	acceptLimitedSQL = acceptOwed + `
-	LIMIT $17` + acceptTold
+	LIMIT $18` + acceptTold
 
 	acceptOwed = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM (
 		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
-			u.payload, u.content_type, u.expires_at, u.key, u.body_hash, u.note,
+			u.payload, u.content_type, u.expires_at, u.deliver_at, u.key, u.body_hash, u.note,
 			COALESCE(
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
 				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
 			) AS app_id
 		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[], $16::bytea[])
-			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type, note)
+			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[], $16::bytea[], $17::timestamptz[])
+			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type, note, deliver_at)
 	) f
 	WHERE app_id IS NOT NULL
 	AND (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
@@ -170,12 +173,13 @@ WITH t AS MATERIALIZED (
 	INSERT INTO event_id (tenant_id, app_id, event_id, message_id)
 	SELECT tenant_id, app_id, event_id, id FROM t WHERE event_id IS NOT NULL ORDER BY tenant_id, app_id, event_id
 ), m AS (
-	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at)
-	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at FROM t
+	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at)
+	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at FROM t
 ), d AS (
 	INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, feed, state, due_at)
-	SELECT t.tenant_id, t.id, e.id, 0, CASE WHEN $13 THEN 1 ELSE 0 END, CASE WHEN $13 THEN 1 ELSE 3 END,
-		CASE WHEN $13 THEN now() + make_interval(secs => $14) END
+	SELECT t.tenant_id, t.id, e.id, 0, CASE WHEN t.deliver_at IS NULL AND $13 THEN 1 ELSE 0 END,
+		CASE WHEN t.deliver_at IS NOT NULL THEN 2 WHEN $13 THEN 1 ELSE 3 END,
+		CASE WHEN t.deliver_at IS NOT NULL THEN t.deliver_at WHEN $13 THEN now() + make_interval(secs => $14) END
 	FROM t CROSS JOIN LATERAL (
 		SELECT e.id FROM endpoint e
 		WHERE e.tenant_id = t.tenant_id AND e.app_id = t.app_id AND e.deleted_at IS NULL AND NOT e.disabled
@@ -184,9 +188,9 @@ WITH t AS MATERIALIZED (
 		OFFSET 0
 	) e`
 	acceptTold = `
-	RETURNING tenant_id, message_id, endpoint_id
+	RETURNING tenant_id, message_id, endpoint_id, state
 ), parked AS (
-	SELECT tenant_id, endpoint_id FROM d WHERE NOT $13
+	SELECT tenant_id, endpoint_id FROM d WHERE state = 3
 ), w AS (` + wakeParkedSQL + `)
 SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
 )
@@ -198,7 +202,7 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 	apps, appUIDs := make([]*[16]byte, n), make([]*string, n)
 	types, eventIDs := make([]string, n), make([]*string, n)
 	channels, tags := make([]*string, n), make([]*string, n)
-	payloads, expiries := make([][]byte, n), make([]time.Time, n)
+	payloads, expiries, delays := make([][]byte, n), make([]time.Time, n), make([]*time.Time, n)
 	contentTypes := make([]*string, n)
 	keys, bodies, notes := make([][]byte, n), make([][]byte, n), make([][]byte, n)
 	at := make(map[webhook.MessageID]int, n)
@@ -211,6 +215,9 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 		types[j], eventIDs[j] = m.EventType, optional(m.EventID)
 		channels[j], tags[j] = arrayLiteral(m.Channels), arrayLiteral(m.Tags)
 		payloads[j], contentTypes[j], expiries[j] = m.Payload, optional(m.ContentType), m.ExpiresAt
+		if !m.DeliverAt.IsZero() {
+			delays[j] = &m.DeliverAt
+		}
 		if a.Idempotency != nil {
 			var err error
 			if notes[j], err = s.sealNote(a); err != nil {
@@ -220,17 +227,13 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 		}
 	}
 	sql, args := acceptSQL, []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
-		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes, notes}
+		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes, notes, delays}
 	if limit > 0 {
 		sql, args = acceptLimitedSQL, append(args, limit)
 	}
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("accept %d messages: %w", n, err)
-	}
-	feed := int16(0)
-	if r.Released {
-		feed = 1
 	}
 	var (
 		id       webhook.MessageID
@@ -249,12 +252,14 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 			written = append(written, Accepted{Message: m})
 		}
 		if endpoint != nil {
-			written[w].Deliveries = append(written[w].Deliveries, webhook.Delivery{
-				DeliveryKey: webhook.DeliveryKey{
-					Tenant: written[w].Message.TenantID, Message: id, Endpoint: *endpoint, Trigger: webhook.TriggerScheduled,
-				},
-				Fence: webhook.Fence{Feed: feed},
-			})
+			m := &written[w].Message
+			d := webhook.Delivery{DeliveryKey: webhook.DeliveryKey{
+				Tenant: m.TenantID, Message: id, Endpoint: *endpoint, Trigger: webhook.TriggerScheduled,
+			}}
+			if r.releases(*m) {
+				d.Feed = 1
+			}
+			written[w].Deliveries = append(written[w].Deliveries, d)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -52,9 +53,10 @@ func (s *Store) replay(ctx context.Context, a *Accept, f firstPublish) Accepted 
 	}
 	m := webhook.Message{TenantID: a.Message.TenantID, ApplicationID: *f.KeyApp, ID: *f.Message}
 	var eventID, contentType *string
-	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, content_type, expires_at FROM message
+	var deliverAt *time.Time
+	err := s.pool.QueryRow(ctx, `SELECT event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at FROM message
 		WHERE tenant_id = $1 AND app_id = $2 AND id = $3`, m.TenantID.UUID(), m.ApplicationID.UUID(), m.ID.UUID()).
-		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &contentType, &m.ExpiresAt)
+		Scan(&m.EventType, &eventID, &m.Channels, &m.Tags, &m.Payload, &contentType, &m.ExpiresAt, &deliverAt)
 	if err != nil {
 		return Accepted{Err: webhook.Unavailable(err, "The first response could not be read; try again")}
 	}
@@ -63,6 +65,9 @@ func (s *Store) replay(ctx context.Context, a *Accept, f firstPublish) Accepted 
 	}
 	if contentType != nil {
 		m.ContentType = *contentType
+	}
+	if deliverAt != nil {
+		m.DeliverAt = *deliverAt
 	}
 	answer := Accepted{Message: m, Replayed: true}
 	if f.Note != nil {

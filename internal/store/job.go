@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
 ) s`
 
 	jobMessageSQL = `
-SELECT t.ord - 1, m.event_type, CASE WHEN m.expires_at > now() THEN m.payload END, COALESCE(m.content_type, '')
+SELECT t.ord - 1, m.event_type, CASE WHEN m.expires_at > now() THEN m.payload END, COALESCE(m.content_type, ''), m.deliver_at
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS t(tenant_id, message_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT e.app_id FROM endpoint e WHERE e.tenant_id = t.tenant_id AND e.id = t.endpoint_id OFFSET 0) e
 CROSS JOIN LATERAL (
@@ -180,10 +180,14 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			eventType   string
 			payload     []byte
 			contentType string
+			deliverAt   *time.Time
 		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, &eventType, &payload, &contentType}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&ord, &eventType, &payload, &contentType, &deliverAt}, func() error {
 			messages[ord] = &webhook.Message{
 				TenantID: mTenants[ord], ID: mIDs[ord], EventType: eventType, Payload: payload, ContentType: contentType,
+			}
+			if deliverAt != nil {
+				messages[ord].DeliverAt = *deliverAt
 			}
 			payload = nil
 			return nil

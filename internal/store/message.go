@@ -30,7 +30,7 @@ var messageIDAt func(time.Time) webhook.MessageID = webhook.IDAt
 
 // A payload past its time is not shown, even before retention has come by to remove it.
 const (
-	messageColumns        = `m.id, m.event_type, m.event_id, m.channels, m.tags, m.expires_at, m.content_type`
+	messageColumns        = `m.id, m.event_type, m.event_id, m.channels, m.tags, m.expires_at, m.content_type, m.deliver_at`
 	messagePayload        = `CASE WHEN m.expires_at > now() THEN m.payload END`
 	messageWithoutPayload = `NULL::bytea`
 )
@@ -143,11 +143,12 @@ func (v View) scanMessages(rows *sql.Rows, app webhook.ApplicationID, limit int)
 		}
 		m := webhook.Message{TenantID: v.scope.Tenant, ApplicationID: app}
 		var eventID, contentType sql.NullString
-		err := rows.Scan(&m.ID, &m.EventType, &eventID, types.SQLScanner(&m.Channels), types.SQLScanner(&m.Tags), &m.ExpiresAt, &contentType, &m.Payload)
+		var deliverAt sql.NullTime
+		err := rows.Scan(&m.ID, &m.EventType, &eventID, types.SQLScanner(&m.Channels), types.SQLScanner(&m.Tags), &m.ExpiresAt, &contentType, &deliverAt, &m.Payload)
 		if err != nil {
 			return nil, false, fmt.Errorf("scan message: %w", err)
 		}
-		m.EventID, m.ContentType = eventID.String, contentType.String
+		m.EventID, m.ContentType, m.DeliverAt = eventID.String, contentType.String, deliverAt.Time
 		bytes += len(m.Payload)
 		found = append(found, m)
 	}

@@ -25,6 +25,7 @@ type Trace struct {
 	Tags        []string              `json:"tags,omitempty"`
 	PayloadSize *int                  `json:"payloadSize"` // bytes; null = expired or expunged
 	ExpiresAt   time.Time             `json:"expiresAt"`
+	DeliverAt   *time.Time            `json:"deliverAt,omitempty"`
 	Owed        []TraceDelivery       `json:"owed"`
 	Attempts    []TraceAttempt        `json:"attempts"`
 }
@@ -68,9 +69,9 @@ func (s *Store) Trace(ctx context.Context, id webhook.MessageID) (Trace, error) 
 	// One snapshot: a delivery that ends in between would be seen in both lists or in none.
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		var eventID *string
-		err := tx.QueryRow(ctx, `SELECT tenant_id, app_id, event_type, event_id, channels, tags, octet_length(payload), expires_at
+		err := tx.QueryRow(ctx, `SELECT tenant_id, app_id, event_type, event_id, channels, tags, octet_length(payload), expires_at, deliver_at
 			FROM message WHERE id = $1`, id.UUID()).Scan((*[16]byte)(&t.Tenant), (*[16]byte)(&t.Application), &t.EventType,
-			&eventID, &t.Channels, &t.Tags, &t.PayloadSize, &t.ExpiresAt)
+			&eventID, &t.Channels, &t.Tags, &t.PayloadSize, &t.ExpiresAt, &t.DeliverAt)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return webhook.ErrNotFound
 		}

@@ -19,7 +19,7 @@ import (
 type Metrics struct {
 	MessagesAccepted  prometheus.Counter   // messages committed, repeats of an idempotency key excluded
 	DeliveriesCreated prometheus.Counter   // deliveries committed with them
-	EndToEnd          prometheus.Histogram // seconds from a message's acceptance to its first send
+	EndToEnd          prometheus.Histogram // seconds from when a message was due to its first send
 	AcceptBatchSize   prometheus.Histogram // messages in one accept transaction
 	AcceptCommit      prometheus.Histogram // seconds one accept transaction takes
 	ResultBatchSize   prometheus.Histogram // results in one transaction
@@ -116,7 +116,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		MessagesAccepted:  counter("posthaste_messages_accepted_total", "Messages accepted and durable."),
 		DeliveriesCreated: counter("posthaste_deliveries_created_total", "Deliveries created with accepted messages."),
-		EndToEnd:          histogram("posthaste_end_to_end_seconds", "From the acceptance of a message to the first send of a delivery.", endToEndBuckets),
+		EndToEnd:          histogram("posthaste_end_to_end_seconds", "From the acceptance of a message, or the time it is to be delivered at, to the first send of a delivery.", endToEndBuckets),
 		AcceptBatchSize:   histogram("posthaste_accept_batch_size", "Messages accepted in one transaction.", sizeBuckets),
 		AcceptCommit:      histogram("posthaste_accept_commit_seconds", "Duration of an accept transaction.", commitBuckets),
 		ResultBatchSize:   histogram("posthaste_result_batch_size", "Results recorded in one transaction.", sizeBuckets),

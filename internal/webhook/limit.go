@@ -21,6 +21,8 @@ const (
 	MaxOldSecrets        = 10                 // live replaced signing keys of an endpoint
 	MaxSecretGrace       = 7 * 24 * time.Hour // how long a replaced signing key may go on signing
 	DefaultSecretGrace   = 24 * time.Hour
+	MinDelay             = time.Minute    // from now until a message is to be delivered
+	MaxDelay             = 24 * time.Hour // likewise
 	MinRetentionDays     = 1
 	MaxRetentionDays     = 90
 	DefaultRetentionDays = 90

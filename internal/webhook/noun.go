@@ -131,7 +131,16 @@ type Message struct {
 	Tags          []string
 	Payload       []byte    // nil once expired or expunged
 	ContentType   string    // of a raw payload, which may be anything; "" = the payload is a JSON object
+	DeliverAt     time.Time // not before this; zero = at once
 	ExpiresAt     time.Time // when the payload goes
+}
+
+// DueAt is when the message is to be delivered: as soon as it was accepted, unless it says later.
+func (m Message) DueAt() time.Time {
+	if m.DeliverAt.IsZero() {
+		return m.CreatedAt()
+	}
+	return m.DeliverAt
 }
 
 // CreatedAt is when the message was accepted.

@@ -251,6 +251,8 @@ type EndpointMessage struct {
 	StatusText StatusText `json:"statusText"`
 	// When the next attempt is planned; null: none is, or it goes as soon as it may.
 	NextAttempt time.Time `json:"nextAttempt"`
+	// Not delivered before this time.
+	DeliverAt time.Time `json:"deliverAt"`
 }
 
 // Endpoint is a URL that an application wants called.
@@ -508,6 +510,8 @@ type MessageIn struct {
 	// Creates the application if it does not exist; its uid must be the one in the path.
 	Application *ApplicationIn `json:"application,omitzero"`
 	Channels    []string       `json:"channels,omitzero"`
+	// Not before this time: 1 minute to 24 hours from now.
+	DeliverAt time.Time `json:"deliverAt,omitzero"`
 	// Your own id, unique in the application.
 	EventID string `json:"eventId,omitzero"`
 	// Instead of the period.
@@ -530,6 +534,8 @@ type Message struct {
 	Channels  []string        `json:"channels"`
 	Tags      []string        `json:"tags"`
 	Timestamp time.Time       `json:"timestamp"`
+	// Not delivered before this time.
+	DeliverAt time.Time `json:"deliverAt"`
 	// Where the payload does not fit its event type's schema; only in the answer to a publish, if the tenant
 	// wants to be warned.
 	Warnings []string `json:"warnings"`
