@@ -190,7 +190,7 @@ WITH t AS MATERIALIZED (
 	acceptTold = `
 	RETURNING tenant_id, message_id, endpoint_id, state
 ), parked AS (
-	SELECT tenant_id, endpoint_id FROM d WHERE state = 3
+	SELECT tenant_id, endpoint_id FROM d WHERE NOT $13 AND state = 3
 ), w AS (` + wakeParkedSQL + `)
 SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
 )
