@@ -2,13 +2,11 @@ package api
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -216,9 +214,7 @@ func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline ap
 		return b, nil, webhook.Invalid("messages", "must be 1 to %d messages", webhook.MaxBatch)
 	}
 	if keyed {
-		b.Key = &store.Idempotency{
-			Key: onceKey(c, webhook.Scope{Tenant: b.Tenant}, key), BodyHash: sha256.Sum256(body.Bytes()), CheckBody: !strings.HasPrefix(key, autoPrefix),
-		}
+		b.Key = publishKey(c, b.Tenant, key, body.Bytes())
 	}
 	out := make([]messageBatchResult, len(in.Messages.list))
 	var sent []int // which of the call's messages each request is

@@ -184,11 +184,16 @@ func readPublish(c *gin.Context, tenant webhook.TenantID) (r publish.Request, in
 		return r, nil, false, err
 	}
 	if keyed {
-		r.Key = &store.Idempotency{
-			Key: onceKey(c, webhook.Scope{Tenant: tenant}, key), BodyHash: sha256.Sum256(body.Bytes()), CheckBody: !strings.HasPrefix(key, autoPrefix),
-		}
+		r.Key = publishKey(c, tenant, key, body.Bytes())
 	}
 	return r, in.Application, withContent, nil
+}
+
+// publishKey is what makes a repeat of a publish known, be it of one message or of many.
+func publishKey(c *gin.Context, tenant webhook.TenantID, key string, body []byte) *store.Idempotency {
+	return &store.Idempotency{
+		Key: onceKey(c, webhook.Scope{Tenant: tenant}, key), BodyHash: sha256.Sum256(body), CheckBody: !strings.HasPrefix(key, autoPrefix),
+	}
 }
 
 // wantsContent reads the one query parameter of a publish, without taking apart a query that is not
