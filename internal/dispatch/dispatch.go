@@ -156,11 +156,13 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if len(tasks) == 0 {
 		return
 	}
+	live := 0
 	for _, task := range tasks {
 		if !task[0].Bulk {
-			d.waiting.Add(1)
+			live++
 		}
 	}
+	d.waiting.Add(int64(live))
 	err := d.queue.Push(ctx, tasks)
 	failpoint.Hit(failpoint.APIAfterEnqueue)
 	if err == nil {
@@ -186,9 +188,11 @@ func (d *Dispatcher) PutBack(deliveries []webhook.Delivery) {
 		d.log.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
 		return
 	}
+	parked := 0
 	for _, delivery := range deliveries {
 		if !delivery.Bulk {
-			d.metrics.Parked.Inc()
+			parked++
 		}
 	}
+	d.metrics.Parked.Add(float64(parked))
 }
