@@ -220,7 +220,7 @@ func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline ap
 	var sent []int // which of the call's messages each request is
 	rules := s.rulesOf(who)
 	for i, item := range in.Messages.list {
-		r, err := batchRequest(item)
+		r, err := batchRequest(item, s.now())
 		if err == nil && who.rules.AreAny() {
 			out[i].Warnings, err = rules.check(c.Request.Context(), r.Message)
 			if kind := webhook.KindOf(err); err != nil && kind != webhook.KindInvalid {
@@ -252,12 +252,12 @@ func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline ap
 }
 
 // batchRequest checks one message.
-func batchRequest(item batchItem) (r publish.Request, err error) {
+func batchRequest(item batchItem, now time.Time) (r publish.Request, err error) {
 	if item.err != nil {
 		return r, item.err
 	}
 	if r.Message, r.Retention, err = item.in.message(); err != nil {
 		return r, err
 	}
-	return r, checkDelay(r, time.Now())
+	return r, checkDelay(r, now)
 }

@@ -111,7 +111,7 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 	}
 	ctx := c.Request.Context()
 	var said []string
-	refused := checkDelay(r, time.Now())
+	refused := checkDelay(r, s.now())
 	if refused == nil && who.rules.AreAny() {
 		said, refused = s.rulesOf(who).check(ctx, r.Message)
 	}
@@ -147,11 +147,23 @@ func checkDelay(r publish.Request, now time.Time) error {
 	switch wait := at.Sub(now); {
 	case at.IsZero():
 	case wait < webhook.MinDelay || wait > webhook.MaxDelay:
-		return webhook.Invalid("deliverAt", "must be 1 minute to 24 hours from now")
+		return webhook.Invalid("deliverAt", "must be %s to %s from now", inWords(webhook.MinDelay), inWords(webhook.MaxDelay))
 	case r.Retention != 0 && wait >= r.Retention:
 		return webhook.Invalid("deliverAt", "must be before the payload is removed")
 	}
 	return nil
+}
+
+// inWords writes a limit that is a whole number of hours or minutes.
+func inWords(d time.Duration) string {
+	n, unit := int(d/time.Minute), "minute"
+	if d%time.Hour == 0 {
+		n, unit = int(d/time.Hour), "hour"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return strconv.Itoa(n) + " " + unit
 }
 
 // errNoApplication says what of a publish does not exist, which the usual answer leaves open.
