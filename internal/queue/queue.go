@@ -65,6 +65,8 @@ type Options struct {
 	Private bool
 	// Timeout bounds one round trip of everything but Run; 0 means DefaultTimeout.
 	Timeout time.Duration
+	// ScriptTimeout bounds one round trip of RunScript; 0 means DefaultScriptTimeout.
+	ScriptTimeout time.Duration
 	// Grace is how long Run waits for handlers once stopped; 0 means DefaultGrace.
 	Grace time.Duration
 	// Logger takes what an operator should know; nil means slog.Default.
@@ -77,13 +79,15 @@ type Queue struct {
 	client *redis.Client // the pushing side; Run has its own, so that neither can starve the other
 	logger *slog.Logger
 
-	names       []string // the live queues, and behind them the fed and the bulk queue
-	live        int      // how many of them are live
-	concurrency int
-	timeout     time.Duration
-	grace       time.Duration
+	names         []string // the live queues, and behind them the fed and the bulk queue
+	live          int      // how many of them are live
+	concurrency   int
+	timeout       time.Duration
+	scriptTimeout time.Duration
+	grace         time.Duration
 
 	gate    *gate
+	prompt  *gate // RunScript's, behind the other
 	wakes   *wakes
 	enqueue atomic.Pointer[script] // asynq's enqueue script, once seen
 	next    atomic.Uint64          // tasks go round the queues
@@ -116,8 +120,11 @@ func Open(o Options) (*Queue, error) {
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
-	if o.Timeout < 0 || o.Grace < 0 {
-		return nil, errors.New("open queue: Timeout and Grace must not be negative")
+	if o.ScriptTimeout == 0 {
+		o.ScriptTimeout = DefaultScriptTimeout
+	}
+	if o.Timeout < 0 || o.ScriptTimeout < 0 || o.Grace < 0 {
+		return nil, errors.New("open queue: Timeout, ScriptTimeout and Grace must not be negative")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -136,11 +143,12 @@ func Open(o Options) (*Queue, error) {
 	parsed.PipelinePoolSize = -1
 
 	q := &Queue{
-		redis:       parsed,
-		logger:      o.Logger,
-		concurrency: o.Concurrency,
-		timeout:     o.Timeout,
-		grace:       o.Grace,
+		redis:         parsed,
+		logger:        o.Logger,
+		concurrency:   o.Concurrency,
+		timeout:       o.Timeout,
+		scriptTimeout: o.ScriptTimeout,
+		grace:         o.Grace,
 	}
 	for i := range o.Queues {
 		q.names = append(q.names, "posthaste:live:"+strconv.Itoa(i))
@@ -152,6 +160,10 @@ func Open(o Options) (*Queue, error) {
 	pushing.PoolTimeout = o.Timeout
 	q.client = redis.NewClient(&pushing)
 	q.gate = newGate(q.ping, probeEvery, q.logger)
+	q.prompt = newGate(q.pingPromptly, probeEvery, q.logger)
+	q.prompt.patient = true
+	q.prompt.lost = "redis answers too slowly for rate limits; what they apply to waits in Postgres"
+	q.prompt.back = "redis answers quickly again"
 	q.wakes = newWakes(len(q.names), parsed.DB, o.Private, q.logger)
 	return q, nil
 }
@@ -159,6 +171,7 @@ func Open(o Options) (*Queue, error) {
 // Close ends the pushing side. Call it when Run has returned.
 func (q *Queue) Close() error {
 	q.gate.close()
+	q.prompt.close()
 	if err := q.client.Close(); err != nil {
 		return fmt.Errorf("close queue: %w", err)
 	}

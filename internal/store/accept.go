@@ -31,9 +31,9 @@ type Idempotency struct {
 
 // Accepted is what became of an Accept.
 type Accepted struct {
-	Message    webhook.Message // as stored; the first one's, if Replayed
-	Replayed   bool            // an earlier publish with the same key had been accepted
-	Note       []byte          // the first one's, if Replayed
+	Message    webhook.Message    // as stored; the first one's, if Replayed
+	Replayed   bool               // an earlier publish with the same key had been accepted
+	Note       []byte             // the first one's, if Replayed
 	Deliveries []webhook.Delivery // what it owes; those with a feed are handed out
 	Rates      []webhook.Rates    // the limits of each of Deliveries; nil = none has any
 	Err        error              // refused: nothing of it was written
