@@ -58,6 +58,7 @@ type Dispatcher struct {
 
 	asked   atomic.Bool // somebody asked since the last look
 	offered *groupcommit.Group[[]webhook.Delivery]
+	streams *groupcommit.Group[streamOffer]
 }
 
 // window is how much of a lane may wait in Redis.
@@ -73,6 +74,7 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{store: o.Store, queue: o.Queue, metrics: o.Metrics, log: o.Logger}
 	d.live.size, d.fed.size = int64(cmp.Or(o.LiveWindow, DefaultLiveWindow)), int64(cmp.Or(o.FedWindow, DefaultFedWindow))
 	d.offered = groupcommit.New(offers, d.pushOffered)
+	d.streams = groupcommit.New(streamOffers, d.feedOffered)
 	return d
 }
 
@@ -82,6 +84,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	defer d.offered.Close()
+	defer d.streams.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -168,15 +171,7 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if len(tasks) == 0 {
 		return
 	}
-	for _, task := range tasks {
-		switch task[0].Lane {
-		case webhook.LaneLive:
-			d.live.waiting.Add(1)
-		case webhook.LaneFed:
-			d.fed.waiting.Add(1)
-		case webhook.LaneBulk: // background tasks bound themselves
-		}
-	}
+	d.countPushed(tasks)
 	err := d.queue.Push(ctx, tasks)
 	failpoint.Hit(failpoint.APIAfterEnqueue)
 	if err == nil {
@@ -191,6 +186,19 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	}
 	// Some may have been pushed all the same: their fence no longer holds once they are parked.
 	d.PutBack(unpushed, store.Hold{})
+}
+
+// countPushed takes room for tasks that are about to be pushed.
+func (d *Dispatcher) countPushed(tasks [][]webhook.Delivery) {
+	for _, task := range tasks {
+		switch task[0].Lane {
+		case webhook.LaneLive:
+			d.live.waiting.Add(1)
+		case webhook.LaneFed:
+			d.fed.waiting.Add(1)
+		case webhook.LaneBulk: // background tasks bound themselves
+		}
+	}
 }
 
 // PutBack parks deliveries that were handed out and will not be begun, so that they need not wait for

@@ -30,7 +30,8 @@ type Scan struct{ after time.Time } // the zero Scan goes all the way back
 // for the next scan. Two feeders at once are harmless: a row is released by one of them.
 const dueSQL = `
 WITH due AS MATERIALIZED (
-	SELECT ctid, state FROM delivery WHERE due_at > $3 AND due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+	SELECT ctid, state FROM delivery WHERE due_at > $3 AND due_at <= now() AND seq IS NULL
+	ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
 	state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
@@ -54,7 +55,7 @@ func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Du
 // costs two looks at an index, so that an idle feeder costs next to nothing.
 func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, next Scan, err error) {
 	var now time.Time
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at > $1 AND due_at <= now()),
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at > $1 AND due_at <= now() AND seq IS NULL),
 		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()), now()`, from.after).Scan(&deliveries, &wakes, &now)
 	if err != nil {
 		return false, false, from, fmt.Errorf("look for what is due: %w", err)
@@ -243,7 +244,9 @@ func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery, hold Ho
 // RecallReleased makes everything that was handed to the queue due at once, because the queue lost it,
 // and returns how much that is. Leases that end this way say nothing about the delivery.
 func (s *Store) RecallReleased(ctx context.Context) (int, error) {
-	tag, err := s.pool.Exec(ctx, `UPDATE delivery SET due_at = now(), lost = lost - 1 WHERE due_at > now() AND state = 1`)
+	tag, err := s.pool.Exec(ctx, `
+WITH streams AS (UPDATE stream SET due_at = now() WHERE due_at > now() AND due_at < 'infinity')
+UPDATE delivery SET due_at = now(), lost = lost - 1 WHERE due_at > now() AND state = 1`)
 	if err != nil {
 		return 0, fmt.Errorf("recall released deliveries: %w", err)
 	}

@@ -21,7 +21,7 @@ type Job struct {
 	Lost     int16         // leases that ended without a word since the last attempt
 	Lease    time.Duration // left when the row was read, by the clock of Postgres
 
-	Endpoint      webhook.Endpoint // ID, ApplicationID and URL
+	Endpoint      webhook.Endpoint // ID, ApplicationID, URL and OnExhausted
 	Deliverable   bool             // the endpoint exists and is enabled
 	Gate          webhook.GateState
 	Concurrency   int             // requests that may be under way to the endpoint at once in one worker; 0 = as many as it can take
@@ -53,7 +53,7 @@ CROSS JOIN LATERAL (
 ) d`
 
 	jobEndpointSQL = `
-SELECT t.ord - 1, e.app_id, e.url, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
+SELECT t.ord - 1, e.app_id, e.url, e.on_exhausted, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
 	COALESCE((SELECT g.state FROM endpoint_gate g WHERE g.tenant_id = t.tenant_id AND g.endpoint_id = t.endpoint_id), 0), s.ids, s.sealed
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(tenant_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM endpoint e WHERE e.tenant_id = t.tenant_id AND e.id = t.endpoint_id OFFSET 0) e
@@ -154,15 +154,16 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			ord         int64
 			app         webhook.ApplicationID
 			url         string
+			exhausted   string
 			headers     []byte
 			deliverable bool
 			gate, limit int16
 			ids         [][16]byte
 			sealed      [][]byte
 		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &limit, &gate, &ids, &sealed}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &exhausted, &headers, &deliverable, &limit, &gate, &ids, &sealed}, func() error {
 			e := &endpointRow{Deliverable: deliverable, Gate: webhook.GateState(gate), Concurrency: int(limit), Endpoint: webhook.Endpoint{
-				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url,
+				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url, OnExhausted: webhook.OnExhausted(exhausted),
 			}}
 			if deliverable {
 				e.Headers, e.Err = s.openHeaders(e.Endpoint.TenantID, e.Endpoint.ID, headers)

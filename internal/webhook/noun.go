@@ -86,6 +86,8 @@ type Endpoint struct {
 	EventTypes    []string          `gorm:"serializer:textarray"` // nil = every event type
 	Channels      []string          `gorm:"serializer:textarray"` // nil = whatever the message's channels
 	ThrottleRate  int               `gorm:"serializer:zeronull"`  // messages per second; 0 = none
+	Ordering      Ordering          // "" = none
+	OnExhausted   OnExhausted       // of one that is ordered; "" = block
 	Metadata      map[string]string `gorm:"serializer:json"`
 	Version       int
 	Headers       []byte // custom headers, sealed JSON object name → value; nil = none
