@@ -33,6 +33,10 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	defer cancel()
 	defer context.AfterFunc(w.stop, cancel)()
 	slots, size := w.slotsOf(deliveries[0])
+	if deliveries[0].Ordered {
+		w.handleStream(waiting, slots, deliveries)
+		return nil
+	}
 	for chunk := range slices.Chunk(deliveries, size) {
 		n := int64(len(chunk))
 		if err := slots.Acquire(waiting, n); err != nil {
@@ -106,7 +110,7 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		w.o.Metrics.ExecutorInFlight.Inc()
 		w.sends.Go(func() {
 			defer w.o.Metrics.ExecutorInFlight.Dec()
-			w.settle(j, ring, lease)
+			w.finish(w.settle(j, ring, lease))
 		})
 	}
 	return nil
@@ -159,8 +163,8 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 	return mayGo
 }
 
-// settle brings one delivery a step further and sends its result on to be recorded.
-func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
+// settle brings one delivery a step further and returns the result, which is to be recorded.
+func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) store.Recorded {
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
@@ -184,7 +188,7 @@ func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
 	}
 	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
 	r.Attempt = a
-	w.finish(r)
+	return r
 }
 
 // endings say to the endpoint's owner why a delivery ended without a request.

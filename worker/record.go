@@ -58,16 +58,25 @@ func (w *Worker) record(batch []store.Recorded) {
 	failpoint.Hit(failpoint.WorkerAfterResultCommit)
 	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
+	for _, r := range batch {
+		if r.Last {
+			w.o.Dispatcher.NextOfStream(w.lease(), store.StreamKey{Tenant: r.Delivery.Tenant, Endpoint: r.Delivery.Endpoint})
+		}
+	}
 }
 
-// free gives the slots of results back.
+// free gives the slots of results back. A task that is sent in order has one, until its last result.
 func (w *Worker) free(batch []store.Recorded) {
-	bulk := int64(0)
+	bulk, others := int64(0), int64(0)
 	for _, r := range batch {
-		if r.Delivery.Lane == webhook.LaneBulk {
+		switch {
+		case r.Delivery.Ordered && !r.Last:
+		case r.Delivery.Lane == webhook.LaneBulk:
 			bulk++
+		default:
+			others++
 		}
 	}
 	w.bulk.Release(bulk)
-	w.slots.Release(int64(len(batch)) - bulk)
+	w.slots.Release(others)
 }

@@ -86,7 +86,7 @@ func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size in
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: (webhook.MaxStreamTask+1)*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })
