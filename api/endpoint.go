@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -24,6 +25,8 @@ type EndpointUpdate struct {
 	Channels     []channelName     `json:"channels,omitempty" nullable:"true" maxItems:"10" doc:"Only messages with one of these channels; null or empty: whatever their channels."`
 	ThrottleRate *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second."`
 	RateLimit    *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
+	Ordering     string            `json:"ordering,omitempty" enum:"none,fifo" default:"none" doc:"fifo: messages go one after the other, in the order in which they were accepted."`
+	OnExhausted  string            `json:"onExhausted,omitempty" enum:"block,skip" default:"block" doc:"What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until it is skipped or taken, or they go on."`
 	Metadata     map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
 	Version      *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
 }
@@ -45,6 +48,8 @@ type endpointPatch struct {
 	Channels     Opt[[]channelName]     `json:"channels,omitempty" maxItems:"10"`
 	ThrottleRate Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
 	RateLimit    Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
+	Ordering     Set[string]            `json:"ordering,omitempty" enum:"none,fifo"`
+	OnExhausted  Set[string]            `json:"onExhausted,omitempty" enum:"block,skip"`
 	Metadata     Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
 	Version      Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
 	Secret       Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
@@ -61,6 +66,8 @@ type endpointOut struct {
 	Channels     []string           `json:"channels" nullable:"true"`
 	ThrottleRate *int               `json:"throttleRate"`
 	RateLimit    *int               `json:"rateLimit" deprecated:"true"`
+	Ordering     string             `json:"ordering" enum:"none,fifo"`
+	OnExhausted  string             `json:"onExhausted" enum:"block,skip"`
 	Metadata     map[string]string  `json:"metadata"`
 	Version      int                `json:"version" deprecated:"true"`
 	CreatedAt    time.Time          `json:"createdAt"`
@@ -72,6 +79,7 @@ func endpointJSON(e webhook.Endpoint) endpointOut {
 		ID: e.ID, UID: orNull(e.UID), URL: e.URL, Description: e.Description, Disabled: e.Disabled,
 		EventTypes: e.EventTypes, FilterTypes: e.EventTypes, Channels: e.Channels,
 		ThrottleRate: orNull(e.ThrottleRate), RateLimit: orNull(e.ThrottleRate), Metadata: orEmpty(e.Metadata),
+		Ordering: string(cmp.Or(e.Ordering, webhook.OrderingNone)), OnExhausted: string(cmp.Or(e.OnExhausted, webhook.ExhaustedBlocks)),
 		Version: max(e.Version, 1), CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
 }
@@ -91,6 +99,7 @@ func (in EndpointUpdate) endpoint(policy egress.Policy) (store.NewEndpoint, erro
 	e := store.NewEndpoint{Endpoint: webhook.Endpoint{
 		UID: string(orZero(in.UID)), Description: in.Description, Disabled: in.Disabled,
 		EventTypes: plain(types), Channels: plain(in.Channels),
+		Ordering: webhook.Ordering(in.Ordering), OnExhausted: webhook.OnExhausted(in.OnExhausted),
 		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
 	}}
 	if err := setURL(&e, policy, in.URL); err != nil {
@@ -215,6 +224,8 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 			e.Channels = plain(orZero(in.Body.Channels.Value))
 		}
 		e.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(e.ThrottleRate)
+		e.Ordering = webhook.Ordering(in.Body.Ordering.Or(string(e.Ordering)))
+		e.OnExhausted = webhook.OnExhausted(in.Body.OnExhausted.Or(string(e.OnExhausted)))
 		e.Metadata = orEmpty(in.Body.Metadata.Or(e.Metadata))
 		e.Version = in.Body.Version.Or(e.Version)
 		e.Secret = secret

@@ -73,6 +73,7 @@ func (s *server) routes() []route {
 		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch))),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/stats", "v1.endpoint.get-stats", "Count the attempts to an endpoint", ok, handle(s.endpointStats))),
+		customer(auth.CreateAttempts, optional(tenant(auth.Send, post, oneEndpoint+"/skip", "v1.endpoint.skip", "Skip the first message in an ordered endpoint's line", ok, handle(s.endpointSkip)))),
 		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
 		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),

@@ -32,9 +32,10 @@ const (
 
 // receiver is one endpoint of the sink.
 type receiver struct {
-	secret []byte // signing key
-	flaky  bool
-	holds  bool
+	secret  []byte // signing key
+	ordered bool
+	flaky   bool
+	holds   bool
 	// refuses, if set, is the percentage of requests it answers 500 at present, besides being flaky.
 	refuses *atomic.Int32
 }

@@ -63,13 +63,13 @@ type stage struct {
 	extra  ledger.Report // findings of the fault's own checks
 }
 
-// receivers describes the receivers: of each tenant's three, one fails now and then and, if the fault
+// receivers describes the receivers: of each tenant's three, one is of an ordered endpoint, one fails now and then and, if the fault
 // wants it, one keeps requests waiting. After them comes that of the application that is replayed.
 func (f Fault) receivers() []receiver {
 	var list []receiver
 	for range tenants {
 		for n := range endpointsPerTenant {
-			list = append(list, receiver{secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds})
+			list = append(list, receiver{secret: newSecret(), ordered: n == 0, flaky: n == 1, holds: n == 2 && f.holds})
 		}
 	}
 	if f.replays > 0 {
@@ -169,7 +169,11 @@ func (s *stage) tenant(ctx context.Context, number, endpoints int, sinkAddress s
 	}
 	for n := range endpoints {
 		index := number*endpointsPerTenant + n
-		id, err := api.Endpoint(from.application, "http://"+sinkAddress+endpointPath+strconv.Itoa(index), secretText(s.sink.receivers[index].secret))
+		create := api.Endpoint
+		if s.sink.receivers[index].ordered {
+			create = api.OrderedEndpoint
+		}
+		id, err := create(from.application, "http://"+sinkAddress+endpointPath+strconv.Itoa(index), secretText(s.sink.receivers[index].secret))
 		if err != nil {
 			return sender{}, err
 		}

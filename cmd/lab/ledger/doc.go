@@ -43,6 +43,8 @@ type Endpoint struct {
 	ID     string
 	Tenant int
 	Flaky  bool // answers some requests with 500 on purpose
+	// Ordered: it takes its messages in the order in which they were accepted.
+	Ordered bool
 }
 
 // Record is one request in the sink's ledger.
