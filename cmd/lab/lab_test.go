@@ -68,7 +68,7 @@ func TestScenariosAreChosenByName(t *testing.T) {
 	if got := names("idle,open"); strings.Join(got, "|") != "open 100/s|idle" {
 		t.Error(got)
 	}
-	if got := names(""); len(got) != 6 {
+	if got := names(""); len(got) != 10 {
 		t.Error(got)
 	}
 }
