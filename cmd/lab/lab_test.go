@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -55,6 +55,16 @@ func TestFaultsAreChosenByName(t *testing.T) {
 	}
 	if _, err := chosenFaults("F99"); err == nil || !strings.Contains(err.Error(), "F1, F2, F3, F4, F5, F7, F9, F10, F11, F21, F30") {
 		t.Error(err)
+	}
+}
+
+func TestStagesAreChosenByName(t *testing.T) {
+	stages, err := chosenStages("dead, backlog")
+	if err != nil || len(stages) != 2 || stages[0].Name != "dead" || stages[1].Name != "backlog" {
+		t.Errorf("%v %v", stages, err)
+	}
+	if all, err := chosenStages(""); err != nil || len(all) != 4 {
+		t.Errorf("%d stages, %v", len(all), err)
 	}
 }
 

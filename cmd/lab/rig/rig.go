@@ -23,7 +23,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posthaste/posthaste/internal/embedded"
-	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
@@ -347,24 +346,6 @@ func (r *Rig) NewTenant(ctx context.Context, name string) (Tenant, error) {
 		return Tenant{}, errors.New("make a tenant: posthaste admin printed no id or no key")
 	}
 	return Tenant{ID: tenant.ID, Key: key.Key}, nil
-}
-
-// LimitTenant sets how many deliveries a second a tenant may have, over everything, and how many at once
-// after a pause. It goes past the API, because limits are read where they are used.
-func (r *Rig) LimitTenant(ctx context.Context, t Tenant, rate, burst int) error {
-	id, err := webhook.ParseID[webhook.TenantID](t.ID)
-	if err != nil {
-		return fmt.Errorf("limit a tenant: %w", err)
-	}
-	conn, err := r.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, `UPDATE tenant SET deliver_rate = $2, deliver_burst = $3 WHERE id = $1`, id.UUID(), rate, burst); err != nil {
-		return fmt.Errorf("limit a tenant: %w", err)
-	}
-	return nil
 }
 
 func (r *Rig) admin(ctx context.Context, into any, args ...string) error {
