@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -55,6 +55,17 @@ func TestFaultsAreChosenByName(t *testing.T) {
 	}
 	if _, err := chosenFaults("F99"); err == nil || !strings.Contains(err.Error(), "F1, F2, F3, F4, F5, F7, F9, F10, F11, F21, F30") {
 		t.Error(err)
+	}
+}
+
+func TestNumbersAreRead(t *testing.T) {
+	if got, err := numbers("rates", "100, 5,100"); err != nil || len(got) != 2 || got[0] != 5 || got[1] != 100 {
+		t.Errorf("%v %v", got, err)
+	}
+	for _, bad := range []string{"", "1,", "-1", "0", "x"} {
+		if _, err := numbers("rates", bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@
 //	lab bench    how much, how fast, at what cost, next to a bare POST loop
 //	lab report   what a bench wrote down, as tables in Markdown
 //	lab chaos    kill, restart and empty things under load; nothing accepted may be lost
+//	lab limits   how exactly limits are kept, and how soon a changed one shows
 //	lab soak     give one tenant, or many endpoints, a bad day; the others may not notice
 //
 // The other commands are parts of these, run as processes of their own.
@@ -47,6 +48,7 @@ var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []
 	"bench":       benchCommand,
 	"report":      reportCommand,
 	"chaos":       chaosCommand,
+	"limits":      limitsCommand,
 	"soak":        soakCommand,
 	"sink":        sinkCommand,
 	"hole":        holeCommand,
@@ -57,7 +59,7 @@ var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos|soak [flags], lab report FILE…; lab bench -help shows the flags")
+		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos|limits|soak [flags], lab report FILE…; lab bench -help shows the flags")
 		return errUsage
 	}
 	return commands[args[0]](ctx, flag.NewFlagSet("lab "+args[0], flag.ContinueOnError), args[1:], out)

@@ -3,6 +3,7 @@ package soak
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/traffic"
@@ -96,7 +97,7 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 
 	alone := stretch{from: time.Now()}
 	if !withLimit {
-		if err := pause(ctx, s.options.Duration/4); err != nil {
+		if err := pause(ctx, s.options.Duration/6); err != nil {
 			return err
 		}
 	}
@@ -138,16 +139,23 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	} else {
 		of.judgeShare(r)
 	}
-	j := follow(posts, arrivalsOf(arrivals, endpoints{besideAt, 1}))
+	atOther := arrivalsOf(arrivals, endpoints{besideAt, 1})
+	// Only what was posted while there was a backlog says what one does.
+	j := follow(postedBefore(posts, of.together.to), atOther)
 	r.Figures["beside"] = j
 	r.check(atMost("the other: p50", j.P50, "ms", besideP50), atMost("the other: p99", j.P99, "ms", besideP99))
-	r.check(j.whole("the other", besideRate, s.options.Duration)...)
+	r.check(follow(posts, atOther).whole("the other", besideRate, s.options.Duration)...)
 	looks := after.since(before).feederScans()
 	r.Figures["feederScans"] = looks
 	r.check(atLeast("the feeder's looks", float64(looks.Count), "", 1), atMost("one of them by its metric, mean", looks.Mean, "ms", scanLimit))
 	r.check(atMost("most memory of Redis", used, "MB", memoryCap), atLeast("looks at it", float64(memory.looks), "", math.Floor(s.options.Duration.Seconds()/2)))
 	r.check(atMost("requests that are nobody's", float64(state.Foreign), "", 0))
 	return nil
+}
+
+// postedBefore are the posts that were begun before a moment.
+func postedBefore(posts []traffic.Record, end time.Time) []traffic.Record {
+	return slices.DeleteFunc(slices.Clone(posts), func(p traffic.Record) bool { return p.Sent >= end.UnixNano() })
 }
 
 // judgePlans judges what the feeder had Postgres do.

@@ -100,6 +100,9 @@ func TestMessagesAreFollowed(t *testing.T) {
 	if checks := (journey{Accepted: 97}).whole("who", 10, 10*time.Second); checks[0].Met() {
 		t.Error("a load that fell behind is taken for one")
 	}
+	if got := postedBefore([]traffic.Record{arrived(1, 0, 1, 2), arrived(2, 0, 2, 3)}, at(2)); len(got) != 1 || got[0].ID != 1 {
+		t.Errorf("%v", got)
+	}
 	if got := follow(nil, arrivals); got != (journey{}) {
 		t.Errorf("%+v", got)
 	}
