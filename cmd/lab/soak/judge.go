@@ -138,7 +138,8 @@ type journey struct {
 	P50      float64 `json:"p50Ms"` // from just before the POST to the arrival
 	P99      float64 `json:"p99Ms"`
 	Slowest  float64 `json:"slowestMs"`
-	Accept   float64 `json:"acceptP99Ms"` // from just before the POST to its answer
+	Accept50 float64 `json:"acceptP50Ms"` // from just before the POST to its answer
+	Accept99 float64 `json:"acceptP99Ms"`
 }
 
 // follow finds the arrivals of a load's messages.
@@ -166,7 +167,7 @@ func follow(posts, arrivals []traffic.Record) journey {
 	}
 	j.Lost = j.Accepted - len(latencies)
 	j.P50, j.P99, j.Slowest = traffic.Percentile(latencies, 50), traffic.Percentile(latencies, 99), traffic.Percentile(latencies, 100)
-	j.Accept = traffic.Percentile(accepts, 99)
+	j.Accept50, j.Accept99 = traffic.Percentile(accepts, 50), traffic.Percentile(accepts, 99)
 	return j
 }
 

@@ -90,7 +90,7 @@ func TestMessagesAreFollowed(t *testing.T) {
 	}
 	posts := []traffic.Record{post(1, 202), post(2, 202), post(3, 202), post(4, 202), post(5, 503), post(0, 0)}
 	arrivals := []traffic.Record{arrived(1, 0, 0, 0.1), arrived(2, 0, 0, 0.2), arrived(3, 0, 0, 0.3), arrived(3, 0, 0, 9), arrived(99, 0, 0, 5)}
-	want := journey{Posted: 6, Accepted: 4, Lost: 1, Doubled: 1, P50: 200, P99: 300, Slowest: 300, Accept: 10}
+	want := journey{Posted: 6, Accepted: 4, Lost: 1, Doubled: 1, P50: 200, P99: 300, Slowest: 300, Accept50: 10, Accept99: 10}
 	if got := follow(posts, arrivals); got != want {
 		t.Errorf("%+v", got)
 	}
