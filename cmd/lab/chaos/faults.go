@@ -32,6 +32,7 @@ type Fault struct {
 	copies       int     // how often each message is posted at once; 0 = once
 	rate         float64 // messages per second; 0 = by the length of the run
 	retries      string  // the retry schedule; empty = retrySchedule
+	redisProxy   bool    // a proxy stands between the product and Redis
 	// replays is how many messages are replayed, per delivery of the run.
 	replays  float64
 	rules    ledger.Rules
@@ -113,10 +114,24 @@ func Faults() []Fault {
 			strike: killRedis, needs: []string{"restart", "task destroyed"},
 		},
 		{
+			ID: "F6", Title: "kill -9 of Redis, and its return with what it held a while ago",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: afterLease,
+			strike: ageRedis, needs: []string{"old Redis", "stale task", "task destroyed"},
+		},
+		{
 			ID: "F7", Title: "no Redis for a while",
 			rules:    ledger.Rules{Lag: commitLag},
 			recovery: 15 * time.Second, latest: untilRedisIsBack,
 			strike: withoutRedis, needs: []string{"Redis away", "task destroyed"},
+		},
+		{
+			ID: "F8", Title: "Redis slow, silent and with connections that break",
+			redisProxy: true,
+			rules:      ledger.Rules{Lag: commitLag},
+			recovery:   15 * time.Second, latest: untilRedisIsBack,
+			strike: badWayToRedis, needs: []string{"answer delayed", "request held up", "connection reset"},
+			afterwards: keepsNoGoroutines,
 		},
 		{
 			ID: "F9", Title: "Redis full",
@@ -259,9 +274,17 @@ const (
 	queueWait    = 2 * time.Second
 )
 
-// whileQueued does something while the queue holds tasks. Workers empty it within milliseconds, so
-// they are stopped for a moment, as a machine that swaps would be.
+// whileQueued does something to the queue's tasks while there are some, and counts them as destroyed.
 func (s *stage) whileQueued(ctx context.Context, do func() error) error {
+	return s.queueHeld(ctx, func(tasks int) error {
+		s.bits("task destroyed", tasks)
+		return do()
+	})
+}
+
+// queueHeld does something while the queue holds tasks. Workers empty it within milliseconds, so they
+// are stopped for a moment, as a machine that swaps would be.
+func (s *stage) queueHeld(ctx context.Context, do func(tasks int) error) error {
 	for _, worker := range s.workers {
 		worker.Signal(syscall.SIGSTOP)
 	}
@@ -278,12 +301,7 @@ func (s *stage) whileQueued(ctx context.Context, do func() error) error {
 	if err != nil && !errors.Is(err, errNotInTime) {
 		return err
 	}
-	s.mu.Lock()
-	if tasks > 0 {
-		s.bites["task destroyed"] += tasks
-	}
-	s.mu.Unlock()
-	return do()
+	return do(tasks)
 }
 
 // redisDown is how long Redis stays away.

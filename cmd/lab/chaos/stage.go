@@ -58,6 +58,7 @@ type stage struct {
 	mu     sync.Mutex
 	faults []ledger.Fault
 	bites  map[string]int
+	before map[string]int // goroutines of the processes before the fault, if it counts them
 	asked  []ledger.Ask
 	notes  []string
 	extra  ledger.Report // findings of the fault's own checks
@@ -88,7 +89,7 @@ func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
 	s.armed.Store(len(f.apiPoints)+len(f.workerPoints) > 0)
 	var err error
 	s.rig, err = rig.Open(ctx, rig.Options{
-		Dir: dir, Binary: o.Binary, MaxConnections: 120,
+		Dir: dir, Binary: o.Binary, MaxConnections: 120, RedisProxy: f.redisProxy,
 		Settings: append([]string{
 			"POSTHASTE_RETRY_SCHEDULE=" + cmp.Or(f.retries, retrySchedule),
 			"POSTHASTE_ATTEMPT_TIMEOUT=" + o.AttemptTimeout.String(),
@@ -252,6 +253,16 @@ func (s *stage) bit(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bites[what]++
+}
+
+// bits counts something that happened so many times.
+func (s *stage) bits(what string, times int) {
+	if times == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bites[what] += times
 }
 
 // broke notes a fault for the checker.

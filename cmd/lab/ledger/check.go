@@ -27,10 +27,12 @@ const (
 	Recover Invariant = "RECOVER"  // not back to normal in time after the fault
 	Bite    Invariant = "BITE"     // the fault did not happen, so nothing was shown
 	Crash   Invariant = "CRASH"    // a process ended in a way nobody asked for
+	// Leftover is memory or goroutines that a process took for what was done to it, beyond what it may.
+	Leftover Invariant = "LEFTOVER"
 )
 
 // Invariants lists all of them in the order they are reported.
-var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Task, Recover, Bite, Crash}
+var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Task, Recover, Bite, Crash, Leftover}
 
 const (
 	// sendMargin is how long before its arrival at the sink, and after the commit of its result, a
