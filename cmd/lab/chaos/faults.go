@@ -41,10 +41,19 @@ type Fault struct {
 	latest func(lease time.Duration) time.Duration
 	// retried is the same for what a receiver refused.
 	retried func(lease time.Duration) time.Duration
+	// timeout is that of an attempt; 0 = as the series says.
+	timeout time.Duration
+	// guests are receivers of a tenant of their own that misbehave, and invitation how they are posted to.
+	guests     []*manner
+	invitation invitation
+	// names answers the workers' questions for host names, if they are not to ask the machine's server.
+	names func(name string, since time.Duration) answer
 	// strike breaks things while the load runs; when it returns everything has been mended.
 	strike func(ctx context.Context, s *stage) error
 	// needs are the things that have to have happened for the fault to count, besides all its failpoints.
 	needs []string
+	// judge looks at the evidence for what is peculiar to the fault.
+	judge func(s *stage, run ledger.Run)
 	// afterwards makes further requests once the load has ended.
 	afterwards func(ctx context.Context, s *stage) error
 }
@@ -152,6 +161,18 @@ func Faults() []Fault {
 			strike: takeConnections, needs: []string{"connections taken", "API unavailable"},
 		},
 		{
+			ID: "F16", Title: "connections of receivers that break",
+			guests: breaks(), retries: "500ms,1s", invitation: invitation{rate: 20, messages: 100, lasts: 3 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: misbehave, judge: judgeGuests,
+		},
+		{
+			ID: "F17", Title: "answers that are made to exhaust their reader",
+			guests: bombs(), retries: "500ms", timeout: bombTimeout, invitation: invitation{rate: 50, messages: 50, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: dropBombs, judge: judgeGuests,
+		},
+		{
 			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",
 			apiPoints: []point{{"api.after_commit", 24}, {"api.after_enqueue", 24}, {"api.before_answer", 8}},
 			copies:    20, rate: 100,
@@ -159,6 +180,12 @@ func Faults() []Fault {
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
 			afterwards: repeatPosts,
+		},
+		{
+			ID: "F26", Title: "host names that do not resolve",
+			guests: lost(), names: answers, retries: "500ms", invitation: invitation{rate: 5, messages: 40, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: loseNames, judge: judgeGuests,
 		},
 		{
 			ID: "F30", Title: "kill -9 of every process during a replay",

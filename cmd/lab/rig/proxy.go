@@ -139,8 +139,8 @@ func (p *Proxy) pass(to, from net.Conn, back bool) {
 		for c := range chunks {
 			whole = whole && p.wait(c.at, back)
 			if whole && !back && p.resets() {
-				reset(from)
-				reset(to)
+				Reset(from)
+				Reset(to)
 				whole = false
 			}
 			if whole {
@@ -213,8 +213,8 @@ func (p *Proxy) resets() bool {
 	return true
 }
 
-// reset ends a connection with RST.
-func reset(conn net.Conn) {
+// Reset ends a connection with RST; what the other side has not read by then is lost.
+func Reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // an error means that it has ended anyway
 	}

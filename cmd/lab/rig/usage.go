@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -137,6 +138,8 @@ func statusField(text []byte, name string) int64 {
 
 // PeakMemory looks at the memory of some processes again and again and remembers the most.
 type PeakMemory struct {
+	Every time.Duration // between looks; 0 = memoryInterval
+
 	mu   sync.Mutex
 	peak map[string]int64
 }
@@ -146,7 +149,7 @@ const memoryInterval = time.Second
 
 // Run samples the named processes until the context ends.
 func (m *PeakMemory) Run(ctx context.Context, roots map[string]int) {
-	tick := time.NewTicker(memoryInterval)
+	tick := time.NewTicker(cmp.Or(m.Every, memoryInterval))
 	defer tick.Stop()
 	for {
 		for name, root := range roots {
