@@ -28,11 +28,14 @@ type Fault struct {
 
 	apiPoints    []point
 	workerPoints []point
-	holds        bool    // some endpoints keep requests waiting
-	copies       int     // how often each message is posted at once; 0 = once
-	rate         float64 // messages per second; 0 = by the length of the run
-	retries      string  // the retry schedule; empty = retrySchedule
-	redisProxy   bool    // a proxy stands between the product and Redis
+	holds        bool     // some endpoints keep requests waiting
+	copies       int      // how often each message is posted at once; 0 = once
+	rate         float64  // messages per second; 0 = by the length of the run
+	retries      string   // the retry schedule; empty = retrySchedule
+	settings     []string // further settings of the product
+	rule         string   // what failpoints do in every life of a worker
+	front        bool     // messages are posted through a load balancer
+	redisProxy   bool     // a proxy stands between the product and Redis
 	// replays is how many messages are replayed, per delivery of the run.
 	replays  float64
 	rules    ledger.Rules
@@ -180,6 +183,19 @@ func Faults() []Fault {
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
 			afterwards: repeatPosts,
+		},
+		{
+			ID: "F22", Title: "rolling deploy: every process replaced in order, one after the other",
+			front: true, holds: true, rate: 200, settings: []string{"POSTHASTE_DRAIN_DELAY=" + deployDrain},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: deploy, needs: []string{"process replaced", "request held"},
+		},
+		{
+			ID: "F25", Title: "deliveries that cannot be made: panics, what does not open, deleted endpoints, expired payloads",
+			guests: poisoned(), rule: poisonRule(), retries: poisonRetries, invitation: invitation{rate: 20, messages: 60, lasts: 6 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: poison, judge: judgePoison,
+			needs: []string{"worker.before_send", "worker.after_send", "class canceled", "class expired"},
 		},
 		{
 			ID: "F26", Title: "host names that do not resolve",

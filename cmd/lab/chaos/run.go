@@ -200,7 +200,10 @@ func (s *stage) crashes() []string {
 	var list []string
 	for _, keeper := range s.all() {
 		for _, exit := range keeper.Exits() {
-			if !exit.Killed {
+			switch {
+			case exit.Asked:
+				continue
+			case !exit.Killed:
 				list = append(list, fmt.Sprintf("%s (process %d): %s at %s", exit.Name, exit.PID, exit.How, exit.At.Format(time.RFC3339Nano)))
 				continue
 			}

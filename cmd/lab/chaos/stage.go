@@ -48,6 +48,7 @@ type stage struct {
 	beside               []*producer  // what is posted besides the load
 	guests               *producer    // posts to those who misbehave; nil if there are none
 	trouble              [2]time.Time // in which others may not suffer
+	front                *rig.Front   // stands before the API processes, if the fault wants it
 	names                *nameServer  // nil unless the fault has one
 	replay               *replay      // nil unless the fault replays
 	total                int          // messages
@@ -116,7 +117,7 @@ func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
 			"POSTHASTE_RETRY_SCHEDULE=" + cmp.Or(f.retries, retrySchedule),
 			"POSTHASTE_ATTEMPT_TIMEOUT=" + s.options.AttemptTimeout.String(),
 			"POSTHASTE_FAILPOINT_LOG=" + s.biteLog,
-		}, s.replaySettings(), s.names.settings()),
+		}, s.fault.settings, s.replaySettings(), s.names.settings()),
 		// With it the database tells when each result became part of it.
 		PostgresSettings: map[string]string{"track_commit_timestamp": "on"},
 	})
@@ -162,6 +163,12 @@ func (s *stage) start(ctx context.Context) error {
 	}
 	for _, api := range s.apis {
 		s.load.apis = append(s.load.apis, api.Address)
+	}
+	if s.fault.front {
+		if s.front, err = rig.NewFront(s.load.apis); err != nil {
+			return err
+		}
+		s.load.apis = []string{s.front.Address}
 	}
 	for n := range tenants {
 		from, err := s.tenant(ctx, n, endpointsPerTenant)
@@ -250,6 +257,9 @@ func (s *stage) stop() []string {
 func (s *stage) close() {
 	s.rig.Close()
 	s.names.close()
+	if s.front != nil {
+		s.front.Close()
+	}
 	if s.stopAll != nil {
 		s.stopAll()
 	}
@@ -259,6 +269,9 @@ func (s *stage) close() {
 // points gives each life of a process the next failpoint in turn, to bite after a number of passages
 // that suits the run's length. The two processes of a role begin at different points.
 func (s *stage) points(points []point, process int) func(life int) []string {
+	if s.fault.rule != "" {
+		return func(int) []string { return []string{"POSTHASTE_FAILPOINTS=" + s.fault.rule} }
+	}
 	if len(points) == 0 {
 		return nil
 	}

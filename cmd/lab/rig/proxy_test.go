@@ -75,17 +75,20 @@ func TestProxyWeather(t *testing.T) {
 		t.Errorf("in bad weather: %v, %v", took, err)
 	}
 	proxy.Set(Weather{Silent: true})
-	for _, c := range []net.Conn{conn, dial()} { // an old one and a new one
+	conns := []net.Conn{conn, dial()} // an old one and a new one
+	for _, c := range conns {
 		if _, err := ask(c, delay); !isTimeout(err) {
 			t.Errorf("in silence: %v", err)
 		}
 	}
 	proxy.Set(Weather{})
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "x\n" {
-		t.Errorf("what was held: %q, %v", line, err)
+	for _, c := range conns {
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "x\n" {
+			t.Errorf("what was held: %q, %v", line, err)
+		}
 	}
 	proxy.Set(Weather{Resets: 1})
 	if _, err := ask(conn, time.Minute); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
