@@ -29,6 +29,8 @@ type Fault struct {
 	apiPoints    []point
 	workerPoints []point
 	holds        bool     // some endpoints keep requests waiting
+	goesDown     bool     // the receivers can be made to refuse everything
+	atOnce       int      // requests that the first guest may have at the same time; 0 = it is not judged
 	copies       int      // how often each message is posted at once; 0 = once
 	rate         float64  // messages per second; 0 = by the length of the run
 	retries      string   // the retry schedule; empty = retrySchedule
@@ -164,6 +166,12 @@ func Faults() []Fault {
 			strike: takeConnections, needs: []string{"connections taken", "API unavailable"},
 		},
 		{
+			ID: "F15", Title: "one receiver of fifty keeps every request waiting",
+			guests: sleepy(), retries: "1s", timeout: bombTimeout, rate: 150, invitation: invitation{rate: 20, messages: 200, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: misbehave, judge: judgeSleep,
+		},
+		{
 			ID: "F16", Title: "connections of receivers that break",
 			guests: breaks(), retries: "500ms,1s", invitation: invitation{rate: 20, messages: 100, lasts: 3 * time.Second},
 			recovery: 5 * time.Second, latest: afterLease,
@@ -174,6 +182,12 @@ func Faults() []Fault {
 			guests: bombs(), retries: "500ms", timeout: bombTimeout, invitation: invitation{rate: 50, messages: 50, lasts: 8 * time.Second},
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: dropBombs, judge: judgeGuests,
+		},
+		{
+			ID: "F20", Title: "all receivers down for a while, and back",
+			goesDown: true, rate: downRate, retries: downRetries,
+			recovery: 5 * time.Second,
+			strike:   takeDown, judge: judgeReturn, needs: []string{"receiver down", "request refused"},
 		},
 		{
 			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",

@@ -31,6 +31,9 @@ type manner struct {
 
 func (m *manner) unseen() bool { return m != nil && (m.hidden || m.slams) }
 
+// harmless reports whether a guest behaves like others.
+func (m *manner) harmless() bool { return m == nil || m.answer == nil && !m.unseen() }
+
 // invitation is how messages are posted to a fault's guests.
 type invitation struct {
 	rate     float64

@@ -76,7 +76,11 @@ func (f Fault) receivers() []receiver {
 	var list []receiver
 	for tenant := range tenants {
 		for n := range endpointsPerTenant {
-			list = append(list, receiver{tenant: tenant, secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds})
+			r := receiver{tenant: tenant, secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds}
+			if f.goesDown {
+				r.refuses = new(atomic.Int32)
+			}
+			list = append(list, r)
 		}
 	}
 	if f.replays > 0 {
@@ -148,7 +152,7 @@ func (s *stage) start(ctx context.Context) error {
 			return err
 		}
 		s.apis = append(s.apis, api)
-		worker, err := s.rig.Keep("worker-"+strconv.Itoa(n+1), "worker", s.points(s.fault.workerPoints, n))
+		worker, err := s.rig.Keep("worker-"+strconv.Itoa(n+1), "worker", s.workerPoints(n))
 		if err != nil {
 			return err
 		}
@@ -269,9 +273,6 @@ func (s *stage) close() {
 // points gives each life of a process the next failpoint in turn, to bite after a number of passages
 // that suits the run's length. The two processes of a role begin at different points.
 func (s *stage) points(points []point, process int) func(life int) []string {
-	if s.fault.rule != "" {
-		return func(int) []string { return []string{"POSTHASTE_FAILPOINTS=" + s.fault.rule} }
-	}
 	if len(points) == 0 {
 		return nil
 	}
@@ -284,6 +285,14 @@ func (s *stage) points(points []point, process int) func(life int) []string {
 		around := max(s.total/p.every, 2)
 		return []string{fmt.Sprintf("POSTHASTE_FAILPOINTS=%s=kill:hit=%d", p.name, 1+around/2+random.IntN(around))}
 	}
+}
+
+// workerPoints are the failpoints of a worker: the same in every life, if the fault has such a rule.
+func (s *stage) workerPoints(process int) func(life int) []string {
+	if s.fault.rule != "" {
+		return func(int) []string { return []string{"POSTHASTE_FAILPOINTS=" + s.fault.rule} }
+	}
+	return s.points(s.fault.workerPoints, process)
 }
 
 // bit counts something that was done to the installation.
