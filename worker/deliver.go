@@ -227,7 +227,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
-	failpoint.Hit(failpoint.WorkerBeforeSend)
+	failpoint.HitOf(failpoint.WorkerBeforeSend, j.Endpoint.URL)
 	request, signedWith, class, err := render(j, ring, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
@@ -235,8 +235,9 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
 	defer cancel()
+	a.Sent = true // whatever becomes of us from here on
 	got := w.o.Egress.Send(ctx, request)
-	failpoint.Hit(failpoint.WorkerAfterSend)
+	failpoint.HitOf(failpoint.WorkerAfterSend, j.Endpoint.URL)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)
 	a.Detail.SignedWith = signedWith
