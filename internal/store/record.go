@@ -18,6 +18,7 @@ type Recorded struct {
 	Delivery webhook.Delivery // as it was handed out; a result that comes late changes nothing but by success
 	Attempt  webhook.Attempt  // its id minted before sending, so that writing it twice writes it once
 	Outcome  webhook.Outcome
+	Probe    bool // it was the probe of an open breaker
 }
 
 // maxRecordTries bounds how often a batch is written again after Postgres rolled it back.
