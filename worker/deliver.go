@@ -166,7 +166,7 @@ func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := store.Recorded{Delivery: j.Delivery}
+	r := store.Recorded{Delivery: j.Delivery, Probe: probing(j)}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
@@ -218,9 +218,13 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "internal error"
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
+		wait := next.Wait
+		if a.Status != webhook.StatusSuccess && probing(j) {
+			wait, next = w.afterProbe(j.GateAge)
+		}
 		a.Final = next.Final
 		if !next.Final {
-			at := time.Now().Add(next.Wait).UTC()
+			at := time.Now().Add(wait).UTC()
 			a.Detail.NextAttempt = &at
 		}
 	}()
