@@ -69,54 +69,6 @@ func ValidCustomHeader(name, value string) error {
 	return nil
 }
 
-// sentHeader is the header to send: the caller's, checked, and our own. The caller's map is left alone.
-func (c *Client) sentHeader(given http.Header) (http.Header, error) {
-	sent := make(http.Header, len(given)+3)
-	for name, values := range given {
-		key := http.CanonicalHeaderKey(name)
-		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, errors.New("a header's name cannot be sent")
-		}
-		// net/http looks at canonical names only: "content-length" in the map would be written beside its own.
-		if framingHeaders[strings.ToLower(name)] || strings.HasPrefix(key, "Proxy-") {
-			return nil, fmt.Errorf("header %s cannot be sent", name)
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return nil, fmt.Errorf("the value of header %s cannot be sent", name)
-			}
-		}
-		switch key {
-		case "Accept-Encoding": // ours: an answer we would have to unpack is how 50 KB become 50 MB
-			continue
-		case "Accept", "User-Agent": // one key each, or net/http would write its default beside it
-			name = key
-		case "Idempotency-Key", "X-Idempotency-Key":
-			// By these names, in this very spelling, net/http takes a request without a body for one it
-			// may send twice.
-			name = strings.ToLower(name)
-		}
-		if earlier := sent[name]; earlier != nil { // another spelling
-			values = slices.Concat(earlier, values)
-		}
-		sent[name] = values
-	}
-	if len(sent["User-Agent"]) == 0 {
-		sent["User-Agent"] = c.userAgent
-	}
-	if len(sent["Accept"]) == 0 {
-		sent["Accept"] = acceptAny
-	}
-	sent["Accept-Encoding"] = acceptIdentity
-	return sent, nil
-}
-
-// Shared values of headers that are the same in every request; never written to.
-var (
-	acceptAny      = []string{"*/*"}
-	acceptIdentity = []string{"identity"}
-)
-
 // receivedHeader caps an answer's header and makes it printable. Over a cap, the names that come
 // first in the alphabet are kept, so that equal answers keep equal headers.
 func receivedHeader(header http.Header) (kept http.Header, truncated bool) {

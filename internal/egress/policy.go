@@ -59,6 +59,7 @@ func (p Policy) CheckURL(raw string) (Target, error) {
 // target is a URL taken apart.
 type target struct {
 	url           *url.URL // without userinfo and fragment
+	origin        origin
 	authorization webhook.Secret
 	ownOpen       bool // one of our own doors, at the path that is open
 }
@@ -88,7 +89,7 @@ func (p Policy) parse(raw string) (target, error) {
 	if err != nil || u.Opaque != "" || u.Scheme != scheme {
 		return target{}, breaks("url must be a valid URL, in which a % starts an escape such as %20")
 	}
-	t := target{url: u}
+	t := target{url: u, origin: origin{secure: scheme == "https", host: strings.Trim(host, "[]"), port: number}}
 	if u.User != nil && u.User.String() != "" {
 		password, _ := u.User.Password()
 		pair := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))

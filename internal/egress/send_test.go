@@ -44,7 +44,7 @@ func TestExactBytesOnTheWire(t *testing.T) {
 	}
 	want := "POST /a%2Fb?x=%20&y=/.. HTTP/1.1\r\nHost: " + s.Addr.String() + "\r\nUser-Agent: Posthaste-Webhooks/1\r\nContent-Length: 7\r\n" +
 		"Accept: text/plain\r\nAccept-Encoding: identity\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\nCookie: a=b\r\n" +
-		"X-MiXeD: Case kept\r\nidempotency-key: k\r\nwebhook-id: msg_1\r\n\r\n" + `{"n":1}`
+		"Idempotency-Key: k\r\nX-MiXeD: Case kept\r\nwebhook-id: msg_1\r\n\r\n" + `{"n":1}`
 	if got := <-requests; got != want {
 		t.Errorf("sent\n%q, want\n%q", got, want)
 	}

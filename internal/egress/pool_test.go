@@ -65,14 +65,12 @@ func TestKeptConnectionsAreDropped(t *testing.T) {
 	if reused() || !reused() {
 		t.Error("CloseIdle left a connection")
 	}
-	l := c.lane(s.Addr.String())
-	l.at(l.born.Add(maxTransportAge), c.fresh)
-	if !reused() {
-		t.Error("a pool was replaced at its age limit")
+	if left := time.Until(c.pool.newest.retires); left <= maxConnAge-ageSpread-patience || left > maxConnAge {
+		t.Errorf("a connection may be used for another %s", left)
 	}
-	l.at(l.born.Add(maxTransportAge+1), c.fresh)
-	if reused() {
-		t.Error("a pool outlived its age limit")
+	c.pool.newest.retires = time.Now()
+	if reused() || !reused() {
+		t.Error("a connection outlived its age limit")
 	}
 }
 
@@ -116,7 +114,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	if res := c.Send(t.Context(), Request{URL: s.URL}); res.Class != webhook.ClassInternal || res.Status != 0 {
 		t.Errorf("after Close: %s (%s)", res.Class, res.Error)
 	}
-	if _, err := c.dialer.dialPlain((&flight{}).observed(t.Context()), "tcp", s.Addr.String()); !errors.Is(err, errClosed) {
+	if _, _, err := c.dialer.fresh(t.Context(), origin{host: "127.0.0.1", port: s.Addr.Port()}, false); !errors.Is(err, errClosed) {
 		t.Errorf("dial after Close: %v", err)
 	}
 }
