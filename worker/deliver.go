@@ -233,9 +233,8 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 		a.Class, a.Detail.Error = class, err.Error()
 		return next
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
-	defer cancel()
-	got := w.o.Egress.Send(ctx, request)
+	request.Deadline = earlier(start.Add(w.o.AttemptTimeout), lease)
+	got := w.o.Egress.Send(context.Background(), request)
 	failpoint.Hit(failpoint.WorkerAfterSend)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)

@@ -2,10 +2,13 @@ package egress
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
 	"strings"
+
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 var errMalformed = errors.New("egress: malformed answer")
@@ -16,7 +19,9 @@ type head struct {
 	kept   bool  // the connection stays open behind the answer
 	frame  frame // how the body ends
 	length int64 // of the body, if it is framed by it
-	header http.Header
+	header []webhook.Header
+
+	contentType, retryAfter, location string // the first of each that says something
 }
 
 // frame is how a body ends.
@@ -209,32 +214,32 @@ func isFieldText(value []byte) bool {
 // interpret makes a head of the fields that next found.
 func (h *headReader) interpret(size, status int, spoken version) (head, error) {
 	text := string(h.in.buf[h.in.r : h.in.r+size])
-	got := head{status: status, header: make(http.Header, len(h.fields))}
-	values := make([]string, len(h.fields))
-	length, codings, chunked := int64(-1), 0, false
+	got := head{status: status, header: make([]webhook.Header, len(h.fields))}
+	length, said, codings, chunked := int64(-1), "", 0, false
 	closes, stays := false, false
 	for i, f := range h.fields {
 		name, value := text[f.name:f.nameEnd], text[f.value:f.valueEnd]
 		switch name {
 		case "Content-Length":
 			n, ok := contentLength(value)
-			if !ok || length >= 0 && length != n {
+			if !ok || length >= 0 && value != said {
 				return head{}, errMalformed
 			}
-			length = n
+			length, said = n, value
 		case "Transfer-Encoding":
 			codings++
 			chunked = strings.EqualFold(value, "chunked")
 		case "Connection":
 			closes = closes || hasToken(value, "close")
 			stays = stays || hasToken(value, "keep-alive")
+		case "Content-Type":
+			got.contentType = cmp.Or(got.contentType, value)
+		case "Retry-After":
+			got.retryAfter = cmp.Or(got.retryAfter, value)
+		case "Location":
+			got.location = cmp.Or(got.location, value)
 		}
-		if earlier := got.header[name]; earlier != nil {
-			got.header[name] = append(earlier, value)
-		} else {
-			values[i] = value
-			got.header[name] = values[i : i+1 : i+1]
-		}
+		got.header[i] = webhook.Header{Name: name, Value: value}
 	}
 	switch {
 	case spoken[0] == 0 || spoken == version{1, 0}: // they know no codings

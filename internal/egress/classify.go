@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -20,15 +19,15 @@ import (
 const maxShownText = 200
 
 // judge is what an answer's status means for the attempt.
-func judge(code int, header http.Header) (webhook.ErrorClass, string) {
+func judge(code int, location string) (webhook.ErrorClass, string) {
 	class := webhook.ClassOfStatus(code)
 	if class == webhook.ClassNone {
 		return class, ""
 	}
 	status := "status " + strconv.Itoa(code)
 	if class == webhook.ClassRedirect {
-		if to := header.Get("Location"); to != "" {
-			return class, status + ": redirects are not followed (to " + shown(to, maxShownText) + ")"
+		if location != "" {
+			return class, status + ": redirects are not followed (to " + shown(location, maxShownText) + ")"
 		}
 		return class, status + ": redirects are not followed"
 	}

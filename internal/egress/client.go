@@ -59,7 +59,8 @@ type Client struct {
 	policy    Policy
 	timeout   time.Duration
 	maxBody   int
-	userAgent []string
+	userAgent string
+	targets   targets
 	dialer    *dialer
 	pool      *pool
 	exchanges sync.Pool // *exchange
@@ -77,7 +78,7 @@ func New(o Options) *Client {
 		policy:    o.Policy,
 		timeout:   o.Timeout,
 		maxBody:   o.MaxBody,
-		userAgent: []string{o.UserAgent},
+		userAgent: o.UserAgent,
 		dialer:    newDialer(o),
 		pool:      newPool(o.MaxConnsPerHost, o.MaxIdleConnsPerHost),
 	}
@@ -119,8 +120,8 @@ type Result struct {
 	Class  webhook.ErrorClass
 	Error  string // for the endpoint's owner; "" on success
 
-	SentHeader      http.Header // as sent, values in clear; nil if the request was refused before sending
-	Header          http.Header // received, at most MaxReceivedHeaders and MaxReceivedBytes, printable
+	SentHeader      []webhook.Header // as sent, by name, values in clear; nil if the request was refused before sending
+	Header          []webhook.Header // received, by name, at most MaxReceivedHeaders and MaxReceivedBytes, printable
 	HeaderTruncated bool
 	ContentType     string // of the answer
 	RetryAfter      string // as the receiver wrote it
@@ -156,7 +157,7 @@ func (c *Client) Send(ctx context.Context, req Request) Result {
 	}
 	defer c.sends.Done()
 
-	to, err := c.policy.parse(req.URL)
+	to, err := c.targets.parse(c.policy, req.URL)
 	var broken *URLError
 	switch {
 	case errors.As(err, &broken) && broken.Blocked:

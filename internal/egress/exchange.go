@@ -173,9 +173,9 @@ func (x *exchange) run(ctx context.Context, c *Client, res *Result, body []byte)
 // receive takes in an answer; end is when the last byte that counts was read.
 func (x *exchange) receive(c *Client, res *Result, answer head) (end time.Time, keep bool, err error) {
 	res.Status = answer.status
-	res.Class, res.Error = judge(answer.status, answer.header)
-	res.ContentType = shown(answer.header.Get("Content-Type"), maxContentType)
-	res.RetryAfter = shown(answer.header.Get("Retry-After"), maxRetryAfter)
+	res.Class, res.Error = judge(answer.status, answer.location)
+	res.ContentType = shown(answer.contentType, maxContentType)
+	res.RetryAfter = shown(answer.retryAfter, maxRetryAfter)
 	res.Header, res.HeaderTruncated = receivedHeader(answer.header)
 	if answer.status == http.StatusSwitchingProtocols { // its "body" is the connection, which has no end
 		return time.Now(), false, nil

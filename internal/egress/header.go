@@ -23,36 +23,42 @@ const (
 	MaxReceivedBytes   = 16 << 10           // bytes of their names and values together
 )
 
-// framingHeaders decide where a request ends, how it is read or where it goes; the client writes them
-// itself. A second copy of one is how requests are smuggled.
-var framingHeaders = set(
-	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "trailers",
-	"transfer-encoding", "upgrade",
-)
-
-// reservedHeaders are ours to set, or mean something to what stands in front of a receiver.
-var reservedHeaders = set(
-	"accept-encoding", "age", "cache-control", "clear-site-data", "expires", "pragma", "user-agent", "warning",
-)
-
-var reservedPrefixes = []string{
-	"content-", "proxy-", "svix-", "webhook-", "x-amz-", "x-amzn-", "x-azure-", "x-fd-", "x-gfe", "x-goog-",
-	"x-google", "x-svix-",
+// isFraming says of which headers (by their usual spelling) decide where a request ends, how it is read
+// or where it goes; the client writes them itself. A second copy of one is how requests are smuggled.
+func isFraming(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Expect", "Host", "Http2-Settings", "Keep-Alive", "Te", "Trailer", "Trailers",
+		"Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
-func set(names ...string) map[string]bool {
-	out := make(map[string]bool, len(names))
-	for _, name := range names {
-		out[name] = true
+// isReserved says which headers (by their usual spelling) are ours to set, or mean something to what
+// stands in front of a receiver.
+func isReserved(name string) bool {
+	switch name {
+	case "Accept-Encoding", "Age", "Cache-Control", "Clear-Site-Data", "Expires", "Pragma", "User-Agent", "Warning":
+		return true
 	}
-	return out
+	for _, prefix := range reservedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+var reservedPrefixes = []string{
+	"Content-", "Proxy-", "Svix-", "Webhook-", "X-Amz-", "X-Amzn-", "X-Azure-", "X-Fd-", "X-Gfe", "X-Goog-",
+	"X-Google", "X-Svix-",
 }
 
 // ValidCustomHeader checks a header that an endpoint's owner wants sent along. Its error names the
 // rule and never the value, which is often a credential. Headers that the receiver authenticates us
 // by (Authorization, X-Api-Key) are allowed.
 func ValidCustomHeader(name, value string) error {
-	switch lower := strings.ToLower(name); {
+	switch {
 	case len(name) > MaxHeaderName:
 		return fmt.Errorf("header name must be at most %d bytes", MaxHeaderName)
 	case !httpguts.ValidHeaderFieldName(name):
@@ -61,47 +67,39 @@ func ValidCustomHeader(name, value string) error {
 		return fmt.Errorf("header %s: value must be at most %d bytes", name, MaxHeaderValue)
 	case !httpguts.ValidHeaderFieldValue(value):
 		return fmt.Errorf("header %s: value must not contain control characters", name)
-	case framingHeaders[lower], reservedHeaders[lower], slices.ContainsFunc(reservedPrefixes, func(prefix string) bool {
-		return strings.HasPrefix(lower, prefix)
-	}):
+	}
+	if key := http.CanonicalHeaderKey(name); isFraming(key) || isReserved(key) {
 		return fmt.Errorf("header %s is reserved", name)
 	}
 	return nil
 }
 
-// receivedHeader caps an answer's header and makes it printable. Over a cap, the names that come
-// first in the alphabet are kept, so that equal answers keep equal headers.
-func receivedHeader(header http.Header) (kept http.Header, truncated bool) {
-	count, size, printable := 0, 0, true
-	for name, values := range header {
-		for _, value := range values {
-			count++
-			size += len(name) + len(value)
-			printable = printable && isPrintable(value)
+// receivedHeader sorts an answer's headers, caps them and makes them printable. Over a cap, the names that
+// come first in the alphabet are kept, so that equal answers keep equal headers.
+func receivedHeader(list []webhook.Header) (kept []webhook.Header, truncated bool) {
+	slices.SortStableFunc(list, byName)
+	size, printable := 0, true
+	for _, h := range list {
+		size += len(h.Name) + len(h.Value)
+		printable = printable && isPrintable(h.Value)
+	}
+	if len(list) <= MaxReceivedHeaders && size <= MaxReceivedBytes && printable {
+		return list, false
+	}
+	size = 0
+	for _, h := range list {
+		// Cloned, or what is kept would hold all of a long head.
+		h = webhook.Header{Name: strings.Clone(h.Name), Value: strings.Clone(shown(h.Value, MaxReceivedBytes))}
+		size += len(h.Name) + len(h.Value)
+		if len(kept) == MaxReceivedHeaders || size > MaxReceivedBytes {
+			return kept, true
 		}
-	}
-	if count <= MaxReceivedHeaders && size <= MaxReceivedBytes && printable {
-		return header, false
-	}
-	names := make([]string, 0, len(header))
-	for name := range header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	kept = make(http.Header)
-	count, size = 0, 0
-	for _, name := range names {
-		for _, value := range header[name] {
-			value = shown(value, MaxReceivedBytes)
-			if count++; count > MaxReceivedHeaders || size+len(name)+len(value) > MaxReceivedBytes {
-				return kept, true
-			}
-			size += len(name) + len(value)
-			kept[name] = append(kept[name], value)
-		}
+		kept = append(kept, h)
 	}
 	return kept, false
 }
+
+func byName(a, b webhook.Header) int { return strings.Compare(a.Name, b.Name) }
 
 func isPrintable(text string) bool {
 	for i := range len(text) {

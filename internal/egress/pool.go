@@ -210,7 +210,10 @@ func (p *pool) evict(c *conn) {
 // sweep closes what was idle for too long, and comes again while anything is idle.
 func (p *pool) sweep() {
 	defer p.sweeps.Done()
-	now := time.Now()
+	p.sweepAt(time.Now())
+}
+
+func (p *pool) sweepAt(now time.Time) {
 	var out []*conn
 	p.mu.Lock()
 	for c := p.oldest; c != nil && now.Sub(c.since) >= idleTimeout; c = p.oldest {

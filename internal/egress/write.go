@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 // sendable is the method to send.
@@ -22,82 +24,73 @@ func sendable(method string) (string, error) {
 	return "", errors.New("method must be POST, PUT or PATCH")
 }
 
-// sentHeader is the header to send: the caller's, checked, and our own. The caller's map is left alone.
-func (c *Client) sentHeader(given http.Header) (http.Header, error) {
-	sent := make(http.Header, len(given)+3)
+// sentHeader is the header to send, in the order of names: the caller's, checked, and our own.
+func (c *Client) sentHeader(given http.Header) ([]webhook.Header, error) {
+	sent := make([]webhook.Header, 0, len(given)+3)
+	accept, agent := false, false
 	for name, values := range given {
-		key := http.CanonicalHeaderKey(name)
 		if !httpguts.ValidHeaderFieldName(name) {
 			return nil, errors.New("a header's name cannot be sent")
 		}
-		if framingHeaders[strings.ToLower(name)] || strings.HasPrefix(key, "Proxy-") {
+		key := http.CanonicalHeaderKey(name)
+		if isFraming(key) || strings.HasPrefix(key, "Proxy-") {
 			return nil, fmt.Errorf("header %s cannot be sent", name)
+		}
+		switch key {
+		case "Accept-Encoding": // ours: an answer we would have to unpack is how 50 KB become 50 MB
+			continue
+		case "Accept":
+			accept, name = accept || len(values) > 0, key
+		case headerAgent:
+			agent, name = agent || len(values) > 0, key // it has a place of its own in a request
 		}
 		for _, value := range values {
 			if !httpguts.ValidHeaderFieldValue(value) {
 				return nil, fmt.Errorf("the value of header %s cannot be sent", name)
 			}
+			sent = append(sent, webhook.Header{Name: name, Value: strings.Trim(value, " \t")})
 		}
-		switch key {
-		case "Accept-Encoding": // ours: an answer we would have to unpack is how 50 KB become 50 MB
-			continue
-		case "Accept", "User-Agent": // one key each, or our own would stand beside it
-			name = key
-		}
-		if earlier := sent[name]; earlier != nil { // another spelling
-			values = slices.Concat(earlier, values)
-		}
-		sent[name] = values
 	}
-	if len(sent["User-Agent"]) == 0 {
-		sent["User-Agent"] = c.userAgent
+	sent = append(sent, webhook.Header{Name: "Accept-Encoding", Value: "identity"})
+	if !accept {
+		sent = append(sent, webhook.Header{Name: "Accept", Value: "*/*"})
 	}
-	if len(sent["Accept"]) == 0 {
-		sent["Accept"] = acceptAny
+	if !agent {
+		sent = append(sent, webhook.Header{Name: headerAgent, Value: c.userAgent})
 	}
-	sent["Accept-Encoding"] = acceptIdentity
+	slices.SortStableFunc(sent, byName)
 	return sent, nil
 }
 
-// Shared values of headers that are the same in every request; never written to.
-var (
-	acceptAny      = []string{"*/*"}
-	acceptIdentity = []string{"identity"}
-)
+const headerAgent = "User-Agent"
 
-// appendHead writes a request up to its body: the headers in the order of their names behind those
-// that every request begins with.
-func appendHead(out []byte, method string, to target, header http.Header, body int) []byte {
+// appendHead writes a request up to its body: the headers behind those that every request begins with.
+func appendHead(out []byte, method string, to target, header []webhook.Header, body int) []byte {
 	out = append(out, method...)
 	out = append(out, ' ')
-	out = append(out, to.url.RequestURI()...)
+	out = append(out, to.path...)
 	out = append(out, " HTTP/1.1\r\nHost: "...)
 	out = append(out, to.url.Host...)
 	out = append(out, "\r\n"...)
-	for _, value := range header["User-Agent"] {
-		out = appendField(out, "User-Agent", value)
+	for _, h := range header {
+		if h.Name == headerAgent {
+			out = appendHeader(out, h)
+		}
 	}
 	out = append(out, "Content-Length: "...)
 	out = strconv.AppendInt(out, int64(body), 10)
 	out = append(out, "\r\n"...)
-	names := make([]string, 0, 24)
-	for name := range header {
-		if name != "User-Agent" {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		for _, value := range header[name] {
-			out = appendField(out, name, value)
+	for _, h := range header {
+		if h.Name != headerAgent {
+			out = appendHeader(out, h)
 		}
 	}
 	return append(out, "\r\n"...)
 }
 
-func appendField(out []byte, name, value string) []byte {
-	out = append(out, name...)
+func appendHeader(out []byte, h webhook.Header) []byte {
+	out = append(out, h.Name...)
 	out = append(out, ": "...)
-	out = append(out, strings.Trim(value, " \t")...)
+	out = append(out, h.Value...)
 	return append(out, "\r\n"...)
 }
