@@ -132,7 +132,8 @@ var longAgo = time.Unix(1, 0)
 // carry another request, and gives the time.
 func (x *exchange) run(ctx context.Context, c *Client, res *Result, body []byte) (keep bool, now time.Time) {
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { _ = x.cn.SetDeadline(longAgo) })
+		cn := x.cn // by the time it runs, x may serve another send
+		stop := context.AfterFunc(ctx, func() { _ = cn.SetDeadline(longAgo) })
 		// When it has begun, nobody knows when it is through, so the connection is of no use any more.
 		defer func() { keep = stop() && keep }()
 	}
