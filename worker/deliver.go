@@ -237,10 +237,9 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 		a.Class, a.Detail.Error = class, err.Error()
 		return next
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
-	defer cancel()
+	request.Deadline = earlier(start.Add(w.o.AttemptTimeout), lease)
 	a.Sent = true // whatever becomes of us from here on
-	got := w.o.Egress.Send(ctx, request)
+	got := w.o.Egress.Send(context.Background(), request)
 	failpoint.HitOf(failpoint.WorkerAfterSend, j.Endpoint.URL)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)
