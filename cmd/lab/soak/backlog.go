@@ -102,7 +102,7 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 		}
 	}
 	alone.to = time.Now()
-	before, err := scrape(s.worker.Address)
+	before, err := s.scrapes()
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 		return err
 	}
 	together.to = together.from.Add(s.options.Duration)
-	after, err := scrape(s.worker.Address)
+	after, err := s.scrapes()
 	if err != nil {
 		return err
 	}
@@ -145,12 +145,25 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	r.Figures["beside"] = j
 	r.check(atMost("the other: p50", j.P50, "ms", besideP50), atMost("the other: p99", j.P99, "ms", besideP99))
 	r.check(follow(posts, atOther).whole("the other", besideRate, s.options.Duration)...)
-	looks := after.since(before).feederScans()
-	r.Figures["feederScans"] = looks
+	worked := after.worker.since(before.worker)
+	looks := worked.durations(scanMetric)
+	r.Figures["feederScans"], r.Figures["resultCommits"] = looks, worked.durations(resultMetric)
+	r.Figures["acceptCommits"] = after.api.since(before.api).durations(acceptMetric)
 	r.check(atLeast("the feeder's looks", float64(looks.Count), "", 1), atMost("one of them by its metric, mean", looks.Mean, "ms", scanLimit))
 	r.check(atMost("most memory of Redis", used, "MB", memoryCap), atLeast("looks at it", float64(memory.looks), "", math.Floor(s.options.Duration.Seconds()/2)))
 	r.check(atMost("requests that are nobody's", float64(state.Foreign), "", 0))
 	return nil
+}
+
+// scrapes are the metrics of both processes at one moment.
+type scrapes struct{ api, worker metrics }
+
+func (s *site) scrapes() (both scrapes, err error) {
+	if both.api, err = scrape(s.api.Address); err != nil {
+		return both, err
+	}
+	both.worker, err = scrape(s.worker.Address)
+	return both, err
 }
 
 // postedBefore are the posts that were begun before a moment.
