@@ -21,7 +21,7 @@ const (
 	limitRate  = 100
 	limitBurst = 10
 
-	// explainFor is how long plans are looked at, before anything is timed.
+	// explainFor is how long plans are looked at, before and after what is timed.
 	explainFor = time.Second
 	// startUp is what is left out at the beginning of each stretch.
 	startUp = time.Second
@@ -85,14 +85,9 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	if err := s.work(ctx); err != nil {
 		return err
 	}
-	if s.plans {
-		statements, err := watchPlans(ctx, conn, explainFor)
-		if err != nil {
-			return err
-		}
-		r.judgePlans(statements)
-	} else {
-		r.Figures["plans"] = "not looked at: this Postgres has no auto_explain"
+	plans := planWatch{conn: conn}
+	if err := s.explain(ctx, r, &plans, "at first"); err != nil {
+		return err
 	}
 
 	alone := stretch{from: time.Now()}
@@ -119,6 +114,10 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	}
 	used, err := memory.end()
 	if err != nil {
+		return err
+	}
+	// Now there are the remains of everything that was delivered, too.
+	if err := s.explain(ctx, r, &plans, "in the end"); err != nil {
 		return err
 	}
 	if err := s.settle(ctx, beside...); err != nil {
@@ -171,9 +170,23 @@ func postedBefore(posts []traffic.Record, end time.Time) []traffic.Record {
 	return slices.DeleteFunc(slices.Clone(posts), func(p traffic.Record) bool { return p.Sent >= end.UnixNano() })
 }
 
+// explain looks at what the feeder has Postgres do, where Postgres can tell.
+func (s *site) explain(ctx context.Context, r *Result, plans *planWatch, when string) error {
+	if !s.plans {
+		r.Figures["plans "+when] = "not looked at: this Postgres has no auto_explain"
+		return nil
+	}
+	statements, err := plans.look(ctx, explainFor)
+	if err != nil {
+		return err
+	}
+	r.judgePlans(statements, when)
+	return nil
+}
+
 // judgePlans judges what the feeder had Postgres do.
-func (r *Result) judgePlans(statements []Statement) {
-	r.Figures["plans"] = statements
+func (r *Result) judgePlans(statements []Statement, when string) {
+	r.Figures["plans "+when] = statements
 	var slowest float64
 	whole := 0
 	for _, s := range statements {
@@ -183,7 +196,7 @@ func (r *Result) judgePlans(statements []Statement) {
 		}
 	}
 	r.check(
-		atLeast("statements of the feeder that were explained", float64(len(statements)), "", 1),
+		atLeast("statements of the feeder that were explained "+when, float64(len(statements)), "", 1),
 		atMost("its slowest scan by the plans, median", slowest, "ms", scanLimit),
 		atMost("statements that read a whole table", float64(whole), "", 0),
 	)
