@@ -6,11 +6,102 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
 	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
+
+// refeedWithin is how long after it was emptied the queue is filled again: it is looked at once a
+// second, and filling takes a moment. What is being sent at that moment may be sent again.
+const refeedWithin = 3 * time.Second
+
+// flushes is how often the queue is emptied.
+const flushes = 5
+
+func flushRedis(ctx context.Context, s *stage) error {
+	for _, share := range s.moments(flushes) {
+		if err := s.until(ctx, share); err != nil {
+			return err
+		}
+		if err := s.whileQueued(ctx, func() error { return s.flush(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) flush(ctx context.Context) error {
+	began := time.Now()
+	if err := s.rig.FlushRedis(ctx); err != nil {
+		return err
+	}
+	s.bit("flush")
+	s.broke(ledger.Fault{What: "FLUSHALL", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
+	return nil
+}
+
+const (
+	// queuedEnough is how many tasks make the loss of the queue worth it, and queueWait how long to
+	// wait for them.
+	queuedEnough = 10
+	queueWait    = 2 * time.Second
+)
+
+// whileQueued does something to the queue's tasks while there are some, and counts them as destroyed.
+func (s *stage) whileQueued(ctx context.Context, do func() error) error {
+	return s.queueHeld(ctx, func(tasks int) error {
+		s.bits("task destroyed", tasks)
+		return do()
+	})
+}
+
+// queueHeld does something while the queue holds tasks. Workers empty it within milliseconds, so they
+// are stopped for a moment, as a machine that swaps would be.
+func (s *stage) queueHeld(ctx context.Context, do func(tasks int) error) error {
+	for _, worker := range s.workers {
+		worker.Signal(syscall.SIGSTOP)
+	}
+	defer func() {
+		for _, worker := range s.workers {
+			worker.Signal(syscall.SIGCONT)
+		}
+	}()
+	tasks := 0
+	err := poll(ctx, queueWait, "tasks in the queue", func() (done bool, err error) {
+		tasks, err = s.rig.QueuedTasks(ctx)
+		return tasks >= queuedEnough, err
+	})
+	if err != nil && !errors.Is(err, errNotInTime) {
+		return err
+	}
+	return do(tasks)
+}
+
+// redisDown is how long Redis stays away.
+const redisDown = time.Second
+
+func killRedis(ctx context.Context, s *stage) error {
+	for _, share := range []float64{0.2 + 0.1*s.random.Float64(), 0.6 + 0.1*s.random.Float64()} {
+		if err := s.until(ctx, share); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
+			return err
+		}
+		if err := pause(ctx, redisDown); err != nil {
+			return err
+		}
+		if err := s.rig.StartRedis(ctx); err != nil {
+			return err
+		}
+		s.bit("restart")
+		s.broke(ledger.Fault{What: "restart of Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
+	}
+	return nil
+}
 
 // redisAge is how old what Redis comes back with is: all tasks in it have been done meanwhile.
 const redisAge = 5 * time.Second
