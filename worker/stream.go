@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/telemetry"
 	"github.com/posthaste/posthaste/internal/webhook"
@@ -23,28 +21,28 @@ const (
 )
 
 // handleStream takes over a task that is sent in order. It takes one slot, since it sends one at a time.
-func (w *Worker) handleStream(waiting context.Context, slots *semaphore.Weighted, deliveries []webhook.Delivery) {
-	if err := slots.Acquire(waiting, 1); err != nil {
+func (w *Worker) handleStream(waiting context.Context, lane webhook.Lane, deliveries []webhook.Delivery) {
+	if _, err := w.slots.take(waiting, lane, 1); err != nil {
 		w.o.Dispatcher.PutBackStream(deliveries)
 		return
 	}
 	if waiting.Err() != nil {
 		w.o.Dispatcher.PutBackStream(deliveries)
-		slots.Release(1)
+		w.slots.leave(lane, 1)
 		return
 	}
 	w.o.Metrics.ExecutorInFlight.Inc()
 	w.sends.Go(func() {
 		defer w.o.Metrics.ExecutorInFlight.Dec()
-		(&streamTask{w: w, slots: slots, rest: deliveries}).run()
+		(&streamTask{w: w, lane: lane, rest: deliveries}).run()
 	})
 }
 
 // streamTask is a part of a stream that this worker sends, in order.
 type streamTask struct {
-	w     *Worker
-	slots *semaphore.Weighted
-	rest  []webhook.Delivery // what has not been sent, with the fences it has now
+	w    *Worker
+	lane webhook.Lane
+	rest []webhook.Delivery // what has not been sent, with the fences it has now
 
 	jobs []store.Job // of rest, as last read
 	read time.Time   // when that was; zero = not yet
@@ -58,7 +56,7 @@ func (t *streamTask) run() {
 	job, ok := t.next()
 	if !ok {
 		t.w.o.Dispatcher.PutBackStream(t.rest)
-		t.slots.Release(1)
+		t.w.slots.leave(t.lane, 1)
 		return
 	}
 	for {

@@ -263,10 +263,10 @@ func TestOrderHoldsWhateverHappens(t *testing.T) {
 	p.exec(`CREATE FUNCTION keep_place() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN INSERT INTO place VALUES (NEW.endpoint_id, NEW.message_id, NEW.seq); RETURN NULL; END $$`)
 	p.exec(`CREATE TRIGGER keep_place AFTER INSERT ON delivery FOR EACH ROW EXECUTE FUNCTION keep_place()`)
-	// Each check takes some tenths of a second.
+	// Each check takes a second or two.
 	checks := flag.Lookup("rapid.checks").Value
 	before := checks.String()
-	_ = checks.Set("20")
+	_ = checks.Set("8")
 	defer func() { _ = checks.Set(before) }()
 	rapid.Check(t, func(rt *rapid.T) {
 		// The receiver's fate for each body: how often it fails before it is taken.

@@ -76,11 +76,6 @@ UPDATE stream s SET due_at = CASE WHEN u.until THEN 'infinity' WHEN u.wait IS NO
 FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::float8[], $5::uuid[]) AS u(tenant_id, endpoint_id, until, wait, held_from)
 WHERE s.tenant_id = u.tenant_id AND s.endpoint_id = u.endpoint_id`
 
-	probeStreamsSQL = `
-UPDATE endpoint_gate g SET state = 3, next_at = now() + make_interval(secs => $3)
-FROM unnest($1::uuid[], $2::uuid[]) AS k(tenant_id, endpoint_id)
-WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id AND g.state = 2`
-
 	// heldStreamSQL finds the first message from $3 on that was owed before the order began. The rows before
 	// it have been looked at, and only go away.
 	heldStreamSQL = `
@@ -168,8 +163,9 @@ func (s *Store) FeedStreams(ctx context.Context, keys []StreamKey, lease time.Du
 	if len(keys) == 0 {
 		return nil, nil, nil
 	}
+	var probes []WakePut
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tasks, busy = nil, nil
+		tasks, busy, probes = nil, nil, nil
 		tenants, endpoints := streamKeys(keys)
 		mode := "SKIP LOCKED"
 		if wait {
@@ -198,9 +194,18 @@ func (s *Store) FeedStreams(ctx context.Context, keys []StreamKey, lease time.Du
 		if err != nil {
 			return err
 		}
+		for _, f := range streams {
+			if f.step.Release > 0 && f.Gate == webhook.GateOpen {
+				probes = append(probes, WakePut{Tenant: f.Tenant, Endpoint: f.Endpoint})
+			}
+		}
 		tasks, err = s.stepStreams(ctx, tx, streams, lease)
 		return err
 	})
+	// Whoever turns a breaker holds its gate and asks for the stream; so not the other way round.
+	if err == nil && len(probes) > 0 {
+		err = s.BeginProbes(ctx, probes, lease)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("feed %d streams: %w", len(keys), err)
 	}
@@ -287,7 +292,6 @@ func (s *Store) stepStreams(ctx context.Context, tx pgx.Tx, streams []stream, le
 		until              []bool
 		waits              []*float64
 		held               []*[16]byte
-		probed             wakes
 	)
 	for _, f := range streams {
 		if !f.ordered || f.deleted && len(f.rows) == 0 {
@@ -302,9 +306,6 @@ func (s *Store) stepStreams(ctx context.Context, tx pgx.Tx, streams []stream, le
 		if f.step.Release > 0 {
 			release = append(release, f.addresses[:f.step.Release]...)
 			f.step.Wait = lease
-			if f.Gate == webhook.GateOpen {
-				probed.add(endpointKey{f.Tenant, f.Endpoint})
-			}
 		}
 		var wait *float64
 		if f.step.Wait > 0 {
@@ -321,9 +322,6 @@ func (s *Store) stepStreams(ctx context.Context, tx pgx.Tx, streams []stream, le
 			tasks, err = collectOrdered(rows)
 			return err
 		})
-	}
-	if len(probed.tenants) > 0 {
-		b.Queue(probeStreamsSQL, probed.tenants, probed.endpoints, lease.Seconds())
 	}
 	b.Queue(setStreamsSQL, tenants, endpoints, until, waits, held)
 	return tasks, tx.SendBatch(ctx, &b).Close()

@@ -88,6 +88,7 @@ const (
 type Outcome struct {
 	Final bool          // it ends, in Status
 	Wait  time.Duration // not final: until the next attempt
+	Free  bool          // not final: the attempt is shown, but none of the schedule's is spent
 	// Blocked: not final, but there is no next attempt; it stays at the head of its stream until somebody
 	// decides.
 	Blocked bool
