@@ -69,3 +69,19 @@ func (a *API) create(path string, body map[string]string) (string, error) {
 	}
 	return created.ID, nil
 }
+
+// Patch changes some fields of what is at a path.
+func (a *API) Patch(path string, fields any) error {
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("PATCH %s: %w", path, err)
+	}
+	answer, err := a.client.Do("PATCH", path, a.headers, text)
+	if err != nil {
+		return err
+	}
+	if answer.Status != 200 {
+		return fmt.Errorf("PATCH %s: answered %d %s", path, answer.Status, answer.Body)
+	}
+	return nil
+}
