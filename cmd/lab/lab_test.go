@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}, {"limits", "-overload", "1"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -59,11 +59,11 @@ func TestFaultsAreChosenByName(t *testing.T) {
 }
 
 func TestNumbersAreRead(t *testing.T) {
-	if got, err := numbers("rates", "100, 5,100"); err != nil || len(got) != 2 || got[0] != 5 || got[1] != 100 {
+	if got, err := numbers("100, 5,100"); err != nil || len(got) != 2 || got[0] != 5 || got[1] != 100 {
 		t.Errorf("%v %v", got, err)
 	}
 	for _, bad := range []string{"", "1,", "-1", "0", "x"} {
-		if _, err := numbers("rates", bad); err == nil {
+		if _, err := numbers(bad); err == nil {
 			t.Errorf("%q was read", bad)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,7 +19,8 @@ import (
 func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 	binary := flags.String("bin", "bin/posthaste", "the posthaste binary; built when missing, and always when it is this default")
 	build := flags.Bool("build", false, "build the binary first although -bin names it")
-	rates := flags.String("rates", "10,100,1000", "limits of endpoints, per second, separated by commas; all are measured at once")
+	rates := flags.String("rates", "10,100,1000", "limits of endpoints, per second, separated by commas, each with two bursts or with the one behind a slash, such as 5000/500; all are measured at once")
+	overload := flags.Float64("overload", 1.3, "how much is posted, of what a limit allows; more than 1")
 	workers := flags.String("workers", "1,2,4", "numbers of worker processes, separated by commas")
 	duration := flags.Duration("duration", 30*time.Second, "how long each measurement takes")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
@@ -26,10 +28,14 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	options := limits.Options{Duration: *duration, Progress: out}
+	options := limits.Options{Duration: *duration, Overload: *overload, Progress: out}
 	var err error
-	if options.Rates, err = numbers("rates", *rates); err == nil {
-		options.Workers, err = numbers("workers", *workers)
+	if options.Endpoints, err = limits.EndpointLimits(*rates); err != nil {
+		err = fmt.Errorf("-rates: %w", err)
+	} else if options.Workers, err = numbers(*workers); err != nil {
+		err = fmt.Errorf("-workers: %w", err)
+	} else if options.Overload <= 1 {
+		err = errors.New("-overload must be more than 1")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -67,11 +73,11 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 }
 
 // numbers reads positive numbers separated by commas, and puts them in order.
-func numbers(name, text string) (list []int, err error) {
+func numbers(text string) (list []int, err error) {
 	for word := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(word))
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-%s: %q is no positive number", name, word)
+			return nil, fmt.Errorf("%q is no positive number", word)
 		}
 		list = append(list, n)
 	}

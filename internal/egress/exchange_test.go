@@ -272,7 +272,7 @@ func TestManySendsAtOnce(t *testing.T) {
 				return
 			}
 			id := header.Get("Webhook-Id")
-			switch rand.N(50) {
+			switch rand.N(100) {
 			case 0:
 				return
 			case 1:
@@ -330,7 +330,7 @@ func TestManySendsAtOnce(t *testing.T) {
 				t.Errorf("limit %d: %v", limit, classes)
 			}
 		}
-		if classes[webhook.ClassNone] < goroutines*sends/2 {
+		if classes[webhook.ClassNone] < goroutines*sends/10 {
 			t.Errorf("limit %d: %v", limit, classes)
 		}
 		// Every place in the pool was given back.

@@ -220,7 +220,7 @@ func (p *pool) sweepAt(now time.Time) {
 		p.evict(c)
 		out = append(out, c)
 	}
-	if p.sweeper = nil; p.oldest != nil && !p.closed {
+	if p.rest(); p.oldest != nil && !p.closed {
 		p.sweeps.Add(1)
 		p.sweeper = time.AfterFunc(idleTimeout-now.Sub(p.oldest.since), p.sweep)
 	}
@@ -249,11 +249,16 @@ func (p *pool) closeIdle() {
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	if p.sweeper != nil && p.sweeper.Stop() {
-		p.sweeper = nil
-		p.sweeps.Done()
-	}
+	p.rest()
 	p.mu.Unlock()
 	p.closeIdle()
 	p.sweeps.Wait()
+}
+
+// rest makes the sweeper not come, unless it is here already.
+func (p *pool) rest() {
+	if p.sweeper != nil && p.sweeper.Stop() {
+		p.sweeps.Done()
+	}
+	p.sweeper = nil
 }

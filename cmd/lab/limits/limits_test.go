@@ -98,17 +98,29 @@ func TestAChangeIsSeen(t *testing.T) {
 }
 
 func TestOptionsSayWhatIsMeasured(t *testing.T) {
-	o := Options{Rates: []int{5, 100}}
+	endpoints, err := EndpointLimits("5, 100,5000/7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Endpoints: endpoints, Overload: 1.3}
 	list := o.Limits()
-	for _, want := range []Limit{{levelEndpoint, 5, 1}, {levelEndpoint, 5, 5}, {levelEndpoint, 100, 10}, {levelEndpoint, 100, 100}} {
+	for _, want := range []Limit{{levelEndpoint, 5, 1}, {levelEndpoint, 5, 5}, {levelEndpoint, 100, 10}, {levelEndpoint, 100, 100}, {levelEndpoint, 5000, 7}} {
 		if !slices.Contains(list, want) {
 			t.Errorf("%+v is missing", want)
+		}
+	}
+	if len(endpoints) != 5 {
+		t.Errorf("%+v", endpoints)
+	}
+	for _, bad := range []string{"", "x", "0", "10,", "10/", "10/0", "/5"} {
+		if _, err := EndpointLimits(bad); err == nil {
+			t.Errorf("%q was read", bad)
 		}
 	}
 	levels := make(map[string]int)
 	for _, l := range list {
 		levels[l.Level]++
-		if spent := float64(l.Burst) / (float64(l.Rate) * (overload - 1)); spent > o.warmUp().Seconds() {
+		if spent := float64(l.Burst) / (float64(l.Rate) * (o.Overload - 1)); spent > o.warmUp().Seconds() {
 			t.Errorf("the burst of %+v takes %.1f s, the warm-up is %v", l, spent, o.warmUp())
 		}
 	}
@@ -116,7 +128,7 @@ func TestOptionsSayWhatIsMeasured(t *testing.T) {
 		t.Error(levels)
 	}
 	shared := target{limit: Limit{levelApplication, 300, 1}, fanOut: 3}
-	if got := shared.offers(); got < 129.9 || got > 130.1 {
+	if got := shared.offers(1.3); got < 129.9 || got > 130.1 {
 		t.Errorf("%v messages a second for 3 endpoints", got)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,28 +21,44 @@ import (
 
 // Options describe what is measured.
 type Options struct {
-	Binary   string        // the posthaste binary
-	Self     string        // the lab's own binary, which is also load and sink
-	Dir      string        // for data and logs; must exist
-	Rates    []int         // of the endpoints' limits
-	Workers  []int         // numbers of worker processes, ascending
-	Duration time.Duration // of each measurement
-	Progress io.Writer     // one line per step
+	Binary    string        // the posthaste binary
+	Self      string        // the lab's own binary, which is also load and sink
+	Dir       string        // for data and logs; must exist
+	Endpoints []Limit       // of an endpoint each
+	Workers   []int         // numbers of worker processes, ascending
+	Overload  float64       // how much is posted, of what a limit allows; more than 1
+	Duration  time.Duration // of each measurement
+	Progress  io.Writer     // one line per step
 }
 
-// Limits are those that are measured: each rate for an endpoint, with a tenth of a second's worth at once
-// and with a second's; and applications and tenants with several endpoints.
+// Limits are all that are measured: those of endpoints, and applications and tenants with several.
 func (o Options) Limits() []Limit {
-	var list []Limit
-	for _, rate := range o.Rates {
-		list = append(list, Limit{levelEndpoint, rate, max(rate/10, 1)}, Limit{levelEndpoint, rate, rate})
+	return append(slices.Clone(o.Endpoints), Limit{levelApplication, 50, 50}, Limit{levelApplication, 200, 20}, Limit{levelTenant, 300, 30})
+}
+
+// EndpointLimits reads limits of endpoints: rates separated by commas. A rate is measured with a tenth of a
+// second's worth as its burst, and with a second's, or with the one given behind a slash.
+func EndpointLimits(text string) (list []Limit, err error) {
+	for word := range strings.SplitSeq(text, ",") {
+		rateText, burstText, given := strings.Cut(strings.TrimSpace(word), "/")
+		rate, err := strconv.Atoi(rateText)
+		if err != nil || rate < 1 {
+			return nil, fmt.Errorf("%q is no positive number", rateText)
+		}
+		if !given {
+			list = append(list, Limit{levelEndpoint, rate, max(rate/10, 1)}, Limit{levelEndpoint, rate, rate})
+			continue
+		}
+		burst, err := strconv.Atoi(burstText)
+		if err != nil || burst < 1 {
+			return nil, fmt.Errorf("%q is no positive number", burstText)
+		}
+		list = append(list, Limit{levelEndpoint, rate, burst})
 	}
-	return append(list, Limit{levelApplication, 50, 50}, Limit{levelApplication, 200, 20}, Limit{levelTenant, 300, 30})
+	return list, nil
 }
 
 const (
-	// overload is how much is posted, of what a limit allows.
-	overload = 1.3
 	// spare is how much longer than it takes to spend the largest burst is waited before measuring.
 	spare = 2 * time.Second
 	// after is how much longer is posted than measured.
@@ -73,7 +91,7 @@ type target struct {
 }
 
 // offers is how many messages per second overload it.
-func (t target) offers() float64 {
+func (t target) offers(overload float64) float64 {
 	return max(float64(t.limit.Rate)*overload/float64(t.fanOut), slowest)
 }
 
@@ -246,7 +264,7 @@ func (s *site) limit(ctx context.Context, conn *pgx.Conn, t target) error {
 func (o Options) warmUp() time.Duration {
 	var longest float64
 	for _, l := range o.Limits() {
-		longest = max(longest, float64(l.Burst)/(float64(l.Rate)*(overload-1)))
+		longest = max(longest, float64(l.Burst)/(float64(l.Rate)*(o.Overload-1)))
 	}
 	return time.Duration(longest*float64(time.Second)) + spare
 }
@@ -271,7 +289,7 @@ func (s *site) pass(ctx context.Context) ([]Measured, []Change, error) {
 	began := time.Now()
 	var posting sync.WaitGroup
 	for i, t := range s.targets {
-		posting.Go(func() { post(&loads[i], t, t.offers()) })
+		posting.Go(func() { post(&loads[i], t, t.offers(s.options.Overload)) })
 	}
 	posting.Go(func() { post(&loads[len(s.targets)], s.change, changeLoad) })
 	during := stretch{from: began.Add(s.options.warmUp())}

@@ -21,7 +21,7 @@ const (
 	limitRate  = 100
 	limitBurst = 10
 
-	// explainFor is how long plans are looked at, before anything is timed.
+	// explainFor is how long plans are looked at, before and after what is timed.
 	explainFor = time.Second
 	// startUp is what is left out at the beginning of each stretch.
 	startUp = time.Second
@@ -85,14 +85,9 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	if err := s.work(ctx); err != nil {
 		return err
 	}
-	if s.plans {
-		statements, err := watchPlans(ctx, conn, explainFor)
-		if err != nil {
-			return err
-		}
-		r.judgePlans(statements)
-	} else {
-		r.Figures["plans"] = "not looked at: this Postgres has no auto_explain"
+	plans := planWatch{conn: conn}
+	if err := s.explain(ctx, r, &plans, "at first"); err != nil {
+		return err
 	}
 
 	alone := stretch{from: time.Now()}
@@ -102,7 +97,7 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 		}
 	}
 	alone.to = time.Now()
-	before, err := scrape(s.worker.Address)
+	before, err := s.scrapes()
 	if err != nil {
 		return err
 	}
@@ -113,12 +108,16 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 		return err
 	}
 	together.to = together.from.Add(s.options.Duration)
-	after, err := scrape(s.worker.Address)
+	after, err := s.scrapes()
 	if err != nil {
 		return err
 	}
 	used, err := memory.end()
 	if err != nil {
+		return err
+	}
+	// Now there are the remains of everything that was delivered, too.
+	if err := s.explain(ctx, r, &plans, "in the end"); err != nil {
 		return err
 	}
 	if err := s.settle(ctx, beside...); err != nil {
@@ -145,12 +144,25 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	r.Figures["beside"] = j
 	r.check(atMost("the other: p50", j.P50, "ms", besideP50), atMost("the other: p99", j.P99, "ms", besideP99))
 	r.check(follow(posts, atOther).whole("the other", besideRate, s.options.Duration)...)
-	looks := after.since(before).feederScans()
-	r.Figures["feederScans"] = looks
+	worked := after.worker.since(before.worker)
+	looks := worked.durations(scanMetric)
+	r.Figures["feederScans"], r.Figures["resultCommits"] = looks, worked.durations(resultMetric)
+	r.Figures["acceptCommits"] = after.api.since(before.api).durations(acceptMetric)
 	r.check(atLeast("the feeder's looks", float64(looks.Count), "", 1), atMost("one of them by its metric, mean", looks.Mean, "ms", scanLimit))
 	r.check(atMost("most memory of Redis", used, "MB", memoryCap), atLeast("looks at it", float64(memory.looks), "", math.Floor(s.options.Duration.Seconds()/2)))
 	r.check(atMost("requests that are nobody's", float64(state.Foreign), "", 0))
 	return nil
+}
+
+// scrapes are the metrics of both processes at one moment.
+type scrapes struct{ api, worker metrics }
+
+func (s *site) scrapes() (both scrapes, err error) {
+	if both.api, err = scrape(s.api.Address); err != nil {
+		return both, err
+	}
+	both.worker, err = scrape(s.worker.Address)
+	return both, err
 }
 
 // postedBefore are the posts that were begun before a moment.
@@ -158,9 +170,23 @@ func postedBefore(posts []traffic.Record, end time.Time) []traffic.Record {
 	return slices.DeleteFunc(slices.Clone(posts), func(p traffic.Record) bool { return p.Sent >= end.UnixNano() })
 }
 
+// explain looks at what the feeder has Postgres do, where Postgres can tell.
+func (s *site) explain(ctx context.Context, r *Result, plans *planWatch, when string) error {
+	if !s.plans {
+		r.Figures["plans "+when] = "not looked at: this Postgres has no auto_explain"
+		return nil
+	}
+	statements, err := plans.look(ctx, explainFor)
+	if err != nil {
+		return err
+	}
+	r.judgePlans(statements, when)
+	return nil
+}
+
 // judgePlans judges what the feeder had Postgres do.
-func (r *Result) judgePlans(statements []Statement) {
-	r.Figures["plans"] = statements
+func (r *Result) judgePlans(statements []Statement, when string) {
+	r.Figures["plans "+when] = statements
 	var slowest float64
 	whole := 0
 	for _, s := range statements {
@@ -170,7 +196,7 @@ func (r *Result) judgePlans(statements []Statement) {
 		}
 	}
 	r.check(
-		atLeast("statements of the feeder that were explained", float64(len(statements)), "", 1),
+		atLeast("statements of the feeder that were explained "+when, float64(len(statements)), "", 1),
 		atMost("its slowest scan by the plans, median", slowest, "ms", scanLimit),
 		atMost("statements that read a whole table", float64(whole), "", 0),
 	)

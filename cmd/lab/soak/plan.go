@@ -160,7 +160,7 @@ var logSettings = map[string]string{
 	"log_rotation_age": "0", "log_rotation_size": "0",
 }
 
-// readyPlans prepares the server for watchPlans, before the product connects; it reports whether the
+// readyPlans prepares the server for planWatch, before the product connects; it reports whether the
 // server can.
 func readyPlans(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	if _, err := conn.Exec(ctx, "LOAD 'auto_explain'"); err != nil {
@@ -178,14 +178,20 @@ func readyPlans(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	return true, nil
 }
 
-// watchPlans has the server explain everything it does for a while, and returns what the feeder had it
-// do. It costs the server some time, so nothing is timed meanwhile.
-func watchPlans(ctx context.Context, conn *pgx.Conn, during time.Duration) ([]Statement, error) {
+// planWatch has the server explain what it does, now and then.
+type planWatch struct {
+	conn *pgx.Conn
+	read int // bytes of the log that were looked at
+}
+
+// look has the server explain everything it does for a while, and returns what the feeder had it do. It
+// costs the server some time, so nothing is timed meanwhile.
+func (w *planWatch) look(ctx context.Context, during time.Duration) ([]Statement, error) {
 	explain := func(from string) error {
-		if _, err := conn.Exec(ctx, "ALTER SYSTEM SET auto_explain.log_min_duration = "+from); err != nil {
+		if _, err := w.conn.Exec(ctx, "ALTER SYSTEM SET auto_explain.log_min_duration = "+from); err != nil {
 			return fmt.Errorf("look at plans: %w", err)
 		}
-		if _, err := conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		if _, err := w.conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
 			return fmt.Errorf("look at plans: %w", err)
 		}
 		return nil
@@ -203,10 +209,12 @@ func watchPlans(ctx context.Context, conn *pgx.Conn, during time.Duration) ([]St
 		return nil, err
 	}
 	var log string
-	if err := conn.QueryRow(ctx, "SELECT pg_read_file(pg_current_logfile('jsonlog'))").Scan(&log); err != nil {
+	if err := w.conn.QueryRow(ctx, "SELECT pg_read_file(pg_current_logfile('jsonlog'))").Scan(&log); err != nil {
 		return nil, fmt.Errorf("look at plans: %w", err)
 	}
-	return summarise(parsePlans(log)), nil
+	grown := log[min(w.read, len(log)):]
+	w.read = len(log)
+	return summarise(parsePlans(grown)), nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -59,35 +59,40 @@ func (m metrics) since(earlier metrics) metrics {
 	return grown
 }
 
-const scanMetric = "posthaste_feeder_scan_seconds"
+// The durations that are looked at.
+const (
+	scanMetric   = "posthaste_feeder_scan_seconds"
+	acceptMetric = "posthaste_accept_commit_seconds"
+	resultMetric = "posthaste_result_commit_seconds"
+)
 
-// scans is what a histogram of durations says.
-type scans struct {
+// durations is what a histogram of durations says.
+type durations struct {
 	Count int     `json:"count"`
 	Mean  float64 `json:"meanMs"`
 	// P99 is the upper end of the bucket that holds the 99th percentile, at most 1e6.
 	P99 float64 `json:"p99MsAtMost"`
 }
 
-// feederScans is how long the feeder's looks took.
-func (m metrics) feederScans() scans {
-	s := scans{Count: int(m[scanMetric+"_count"])}
-	if s.Count == 0 {
-		return s
+// durations reads the histogram of a name.
+func (m metrics) durations(name string) durations {
+	d := durations{Count: int(m[name+"_count"])}
+	if d.Count == 0 {
+		return d
 	}
-	s.Mean = 1000 * m[scanMetric+"_sum"] / float64(s.Count)
-	s.P99 = math.Inf(1)
-	for name, value := range m {
-		bound, ok := strings.CutPrefix(name, scanMetric+`_bucket{le="`)
-		if !ok || value < 0.99*float64(s.Count) {
+	d.Mean = 1000 * m[name+"_sum"] / float64(d.Count)
+	d.P99 = math.Inf(1)
+	for bucket, value := range m {
+		bound, ok := strings.CutPrefix(bucket, name+`_bucket{le="`)
+		if !ok || value < 0.99*float64(d.Count) {
 			continue
 		}
 		if seconds, err := strconv.ParseFloat(strings.TrimSuffix(bound, `"}`), 64); err == nil {
-			s.P99 = min(s.P99, 1000*seconds)
+			d.P99 = min(d.P99, 1000*seconds)
 		}
 	}
-	s.P99 = min(s.P99, 1e6) // JSON has no infinity
-	return s
+	d.P99 = min(d.P99, 1e6) // JSON has no infinity
+	return d
 }
 
 // unsent are the ends of deliveries without a request.

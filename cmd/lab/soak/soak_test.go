@@ -208,7 +208,7 @@ func TestMetricsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := m.feederScans(); got != (scans{Count: 100, Mean: 2.5, P99: 8}) {
+	if got := m.durations(scanMetric); got != (durations{Count: 100, Mean: 2.5, P99: 8}) {
 		t.Errorf("%+v", got)
 	}
 	if all, failed := m.attempts(); all != 1023 || failed != 23 {
@@ -217,7 +217,7 @@ func TestMetricsAreRead(t *testing.T) {
 	if all, failed := m.since(metrics{`posthaste_attempts_total{class="success",trigger="scheduled"}`: 400}).attempts(); all != 623 || failed != 23 {
 		t.Errorf("%v %v", all, failed)
 	}
-	if got := m.since(m).feederScans(); got != (scans{}) {
+	if got := m.since(m).durations(scanMetric); got != (durations{}) {
 		t.Errorf("%+v", got)
 	}
 	if m["process_open_fds"] != 12 {
@@ -264,11 +264,11 @@ func TestPlansAreReadFromTheLog(t *testing.T) {
 		t.Error(s.Costliest)
 	}
 	r := Result{Figures: make(map[string]any)}
-	if r.judgePlans(statements); !slices.Equal(missed(r), []string{"its slowest scan by the plans, median", "statements that read a whole table"}) {
+	if r.judgePlans(statements, "at first"); !slices.Equal(missed(r), []string{"its slowest scan by the plans, median", "statements that read a whole table"}) {
 		t.Error(missed(r))
 	}
 	r = Result{Figures: make(map[string]any)}
-	if r.judgePlans(nil); len(missed(r)) == 0 {
+	if r.judgePlans(nil, "at first"); len(missed(r)) == 0 {
 		t.Error("nothing was explained, and that was enough")
 	}
 }
