@@ -36,7 +36,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	for chunk := range slices.Chunk(deliveries, size) {
 		n := int64(len(chunk))
 		if err := slots.Acquire(waiting, n); err != nil {
-			w.o.Dispatcher.PutBack(chunk)
+			w.o.Dispatcher.PutBack(chunk, store.Hold{})
 			continue
 		}
 		err := waiting.Err()
@@ -50,7 +50,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 		}
 		if err != nil {
 			slots.Release(n)
-			w.o.Dispatcher.PutBack(chunk)
+			w.o.Dispatcher.PutBack(chunk, store.Hold{})
 		}
 	}
 	return nil
@@ -166,7 +166,7 @@ func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := store.Recorded{Delivery: j.Delivery}
+	r := store.Recorded{Delivery: j.Delivery, Probe: probing(j)}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
@@ -218,24 +218,29 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "internal error"
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
+		wait := next.Wait
+		if a.Status != webhook.StatusSuccess && probing(j) {
+			wait, next = w.afterProbe(j.GateAge)
+		}
 		a.Final = next.Final
 		if !next.Final {
-			at := time.Now().Add(next.Wait).UTC()
+			at := time.Now().Add(wait).UTC()
 			a.Detail.NextAttempt = &at
 		}
 	}()
 	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
-	failpoint.Hit(failpoint.WorkerBeforeSend)
+	failpoint.HitOf(failpoint.WorkerBeforeSend, j.Endpoint.URL)
 	request, signedWith, class, err := render(j, ring, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
 		return next
 	}
 	request.Deadline = earlier(start.Add(w.o.AttemptTimeout), lease)
+	a.Sent = true // whatever becomes of us from here on
 	got := w.o.Egress.Send(context.Background(), request)
-	failpoint.Hit(failpoint.WorkerAfterSend)
+	failpoint.HitOf(failpoint.WorkerAfterSend, j.Endpoint.URL)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)
 	a.Detail.SignedWith = signedWith

@@ -6,6 +6,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
@@ -55,6 +56,7 @@ func (w *Worker) record(batch []store.Recorded) {
 		pause(context.Background(), around(recordPause))
 	}
 	failpoint.Hit(failpoint.WorkerAfterResultCommit)
+	w.breaker.observe(batch, time.Now())
 	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
 }
@@ -63,7 +65,7 @@ func (w *Worker) record(batch []store.Recorded) {
 func (w *Worker) free(batch []store.Recorded) {
 	bulk := int64(0)
 	for _, r := range batch {
-		if r.Delivery.Bulk {
+		if r.Delivery.Lane == webhook.LaneBulk {
 			bulk++
 		}
 	}

@@ -36,9 +36,10 @@ type Options struct {
 	Egress         *egress.Client
 	Tasks          *task.Tasks
 	Policy         webhook.Policy
-	AttemptTimeout time.Duration // of one attempt, from the first lookup to the last byte
-	Concurrency    int           // requests at once; 0 = DefaultConcurrency
-	MaxAge         time.Duration // of a message in this installation; its partition goes then
+	Breaker        webhook.Breaker // the zero one = webhook.DefaultBreaker
+	AttemptTimeout time.Duration   // of one attempt, from the first lookup to the last byte
+	Concurrency    int             // requests at once; 0 = DefaultConcurrency
+	MaxAge         time.Duration   // of a message in this installation; its partition goes then
 	Metrics        *telemetry.Metrics
 	Logger         *slog.Logger
 }
@@ -50,6 +51,7 @@ type Worker struct {
 	bulk    *semaphore.Weighted // the same for what background tasks owe, which takes none of the above
 	sends   sync.WaitGroup
 	results *groupcommit.Group[store.Recorded]
+	breaker *breaker
 	stop    context.Context // ends when Run is told to stop
 	stirred chan struct{}   // a task has come since the feeder last looked
 }
@@ -61,6 +63,9 @@ func (w *Worker) lease() time.Duration { return w.o.AttemptTimeout + webhook.Lea
 func New(o Options) *Worker {
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency
+	}
+	if o.Breaker == (webhook.Breaker{}) {
+		o.Breaker = webhook.DefaultBreaker
 	}
 	w := &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency)), stirred: make(chan struct{}, 1)}
 	w.bulk = semaphore.NewWeighted(int64(w.bulkSlots()))
@@ -75,7 +80,7 @@ func (w *Worker) bulkSlots() int { return max(1, w.o.Concurrency/bulkShare) }
 
 // slotsOf are those that a task's deliveries take; it carries only one kind.
 func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size int) {
-	if d.Bulk {
+	if d.Lane == webhook.LaneBulk {
 		return w.bulk, w.bulkSlots()
 	}
 	return w.slots, w.o.Concurrency
@@ -85,6 +90,7 @@ func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size in
 // and its result be recorded, and returns: what it had not begun is handed to another worker.
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
+	w.breaker = w.watch()
 	w.results = groupcommit.New(groupcommit.Options{
 		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
@@ -96,6 +102,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	err := agents.Wait()
 	w.sends.Wait()
 	w.results.Close()
+	w.breaker.close()
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("worker: %w", err)
 	}

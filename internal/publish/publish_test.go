@@ -13,6 +13,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -39,7 +40,7 @@ func newRig(t *testing.T, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Limiter: ratelimit.New(q), Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })
@@ -53,6 +54,12 @@ func newRig(t *testing.T, redisURL string) *rig {
 func (r *rig) request(payload string) Request {
 	return Request{Tenant: r.app.TenantID, Application: r.app.ID.String(),
 		Message: webhook.Message{EventType: "e", Payload: []byte(payload)}}
+}
+
+// queued is how many tasks wait in the queues.
+func (r *rig) queued(ctx context.Context) (int, error) {
+	n, err := r.queue.Lengths(ctx)
+	return n.Live + n.Fed, err
 }
 
 func (r *rig) count(from string) (n int) {
@@ -79,7 +86,7 @@ func TestWhatIsAcceptedIsStoredWithWhatItOwesAndHandedOut(t *testing.T) {
 		t.Errorf("%d deliveries are stored with their message, want 1", n)
 	}
 	for n := 0; n == 0; {
-		if n, err = r.queue.Length(t.Context()); err != nil {
+		if n, err = r.queued(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -25,6 +25,9 @@ type gate struct {
 	every  time.Duration
 	logger *slog.Logger
 
+	lost, back string // what is logged when it shuts and opens; a patient gate logs only if the first ping fails, too
+	patient    bool
+
 	shut atomic.Bool
 
 	ctx    context.Context
@@ -37,7 +40,11 @@ type gate struct {
 
 func newGate(ping func(context.Context) error, every time.Duration, logger *slog.Logger) *gate {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &gate{ping: ping, every: every, logger: logger, ctx: ctx, cancel: cancel}
+	return &gate{
+		ping: ping, every: every, logger: logger, ctx: ctx, cancel: cancel,
+		lost: "redis is unavailable; deliveries stay in Postgres until it is back",
+		back: "redis is available again",
+	}
 }
 
 func (g *gate) isOpen() bool { return !g.shut.Load() }
@@ -49,20 +56,28 @@ func (g *gate) fail(err error) {
 	if g.closed || g.shut.Swap(true) {
 		return
 	}
-	g.logger.Warn("redis is unavailable; deliveries stay in Postgres until it is back", "error", err)
-	g.prober.Go(g.probe)
+	if !g.patient {
+		g.logger.Warn(g.lost, "error", err)
+	}
+	g.prober.Go(func() { g.probe(err) })
 }
 
-func (g *gate) probe() {
-	since := time.Now()
+func (g *gate) probe(err error) {
+	since, said := time.Now(), !g.patient
 	for g.ping(g.ctx) != nil {
+		if !said && g.ctx.Err() == nil {
+			g.logger.Warn(g.lost, "error", err)
+			said = true
+		}
 		select {
 		case <-g.ctx.Done():
 			return
 		case <-time.After(g.every):
 		}
 	}
-	g.logger.Info("redis is available again", "after", time.Since(since).Round(time.Millisecond))
+	if said {
+		g.logger.Info(g.back, "after", time.Since(since).Round(time.Millisecond))
+	}
 	g.shut.Store(false)
 }
 

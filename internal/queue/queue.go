@@ -14,12 +14,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
-	// DefaultQueues is how many queues, and servers in a worker, there are: one goroutine per server
-	// dequeues, and four keep two cores busy.
-	DefaultQueues = 4
+	// DefaultQueues is how many live queues there are. One goroutine per queue dequeues in a worker, and
+	// two, with tasks of many deliveries when it matters, keep several cores busy.
+	DefaultQueues = 2
 	// MaxQueues is the most queues Open takes.
 	MaxQueues = 16
 	// DefaultConcurrency is how many handlers a server runs at once. An acknowledgement searches the
@@ -40,6 +42,8 @@ const (
 	// connectionBuffer holds the largest task; go-redis's default of 32 KiB each way is for others.
 	connectionBuffer = 8 << 10
 	sentinelKey      = "posthaste:sentinel"
+	// fedQueue is for what the feeder releases, so that what was just accepted does not stand behind it.
+	fedQueue = "posthaste:fed"
 	// bulkQueue is for what background tasks owe. Its few handlers leave the workers to what is live.
 	bulkQueue       = "posthaste:bulk"
 	bulkConcurrency = 2
@@ -61,6 +65,8 @@ type Options struct {
 	Private bool
 	// Timeout bounds one round trip of everything but Run; 0 means DefaultTimeout.
 	Timeout time.Duration
+	// ScriptTimeout bounds one round trip of RunScript; 0 means DefaultScriptTimeout.
+	ScriptTimeout time.Duration
 	// Grace is how long Run waits for handlers once stopped; 0 means DefaultGrace.
 	Grace time.Duration
 	// Logger takes what an operator should know; nil means slog.Default.
@@ -73,13 +79,15 @@ type Queue struct {
 	client *redis.Client // the pushing side; Run has its own, so that neither can starve the other
 	logger *slog.Logger
 
-	names       []string // the live queues, and behind them the bulk queue
-	live        int      // how many of them are live
-	concurrency int
-	timeout     time.Duration
-	grace       time.Duration
+	names         []string // the live queues, and behind them the fed and the bulk queue
+	live          int      // how many of them are live
+	concurrency   int
+	timeout       time.Duration
+	scriptTimeout time.Duration
+	grace         time.Duration
 
 	gate    *gate
+	prompt  *gate // RunScript's, behind the other
 	wakes   *wakes
 	enqueue atomic.Pointer[script] // asynq's enqueue script, once seen
 	next    atomic.Uint64          // tasks go round the queues
@@ -112,8 +120,11 @@ func Open(o Options) (*Queue, error) {
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
-	if o.Timeout < 0 || o.Grace < 0 {
-		return nil, errors.New("open queue: Timeout and Grace must not be negative")
+	if o.ScriptTimeout == 0 {
+		o.ScriptTimeout = DefaultScriptTimeout
+	}
+	if o.Timeout < 0 || o.ScriptTimeout < 0 || o.Grace < 0 {
+		return nil, errors.New("open queue: Timeout, ScriptTimeout and Grace must not be negative")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -132,22 +143,27 @@ func Open(o Options) (*Queue, error) {
 	parsed.PipelinePoolSize = -1
 
 	q := &Queue{
-		redis:       parsed,
-		logger:      o.Logger,
-		concurrency: o.Concurrency,
-		timeout:     o.Timeout,
-		grace:       o.Grace,
+		redis:         parsed,
+		logger:        o.Logger,
+		concurrency:   o.Concurrency,
+		timeout:       o.Timeout,
+		scriptTimeout: o.ScriptTimeout,
+		grace:         o.Grace,
 	}
 	for i := range o.Queues {
 		q.names = append(q.names, "posthaste:live:"+strconv.Itoa(i))
 	}
 	q.live = len(q.names)
-	q.names = append(q.names, bulkQueue)
+	q.names = append(q.names, fedQueue, bulkQueue)
 	pushing := *parsed
 	pushing.ReadTimeout, pushing.WriteTimeout = o.Timeout, o.Timeout
 	pushing.PoolTimeout = o.Timeout
 	q.client = redis.NewClient(&pushing)
 	q.gate = newGate(q.ping, probeEvery, q.logger)
+	q.prompt = newGate(q.pingPromptly, probeEvery, q.logger)
+	q.prompt.patient = true
+	q.prompt.lost = "redis answers too slowly for rate limits; what they apply to waits in Postgres"
+	q.prompt.back = "redis answers quickly again"
 	q.wakes = newWakes(len(q.names), parsed.DB, o.Private, q.logger)
 	return q, nil
 }
@@ -155,6 +171,7 @@ func Open(o Options) (*Queue, error) {
 // Close ends the pushing side. Call it when Run has returned.
 func (q *Queue) Close() error {
 	q.gate.close()
+	q.prompt.close()
 	if err := q.client.Close(); err != nil {
 		return fmt.Errorf("close queue: %w", err)
 	}
@@ -165,23 +182,55 @@ func (q *Queue) Close() error {
 // false, Push, Length and Sentinel fail at once.
 func (q *Queue) Available() bool { return q.gate.isOpen() }
 
-// Length is the number of live tasks waiting to be taken, over all queues.
-func (q *Queue) Length(ctx context.Context) (tasks int, err error) {
+// Lengths are numbers of tasks waiting to be taken, by lane.
+type Lengths struct{ Live, Fed, Bulk int }
+
+// Lengths asks how many tasks wait to be taken.
+func (q *Queue) Lengths(ctx context.Context) (tasks Lengths, err error) {
 	err = q.bounded(ctx, "count waiting tasks", func(ctx context.Context) error {
 		pipe := q.client.Pipeline()
-		counts := make([]*redis.IntCmd, q.live)
-		for i, name := range q.names[:q.live] {
+		counts := make([]*redis.IntCmd, len(q.names))
+		for i, name := range q.names {
 			counts[i] = pipe.LLen(ctx, pendingKey(name))
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
 			return err
 		}
-		for _, count := range counts {
-			tasks += int(count.Val())
+		for i, count := range counts {
+			switch laneOf(q.names[i]) {
+			case webhook.LaneLive:
+				tasks.Live += int(count.Val())
+			case webhook.LaneFed:
+				tasks.Fed += int(count.Val())
+			case webhook.LaneBulk:
+				tasks.Bulk += int(count.Val())
+			}
 		}
 		return nil
 	})
 	return tasks, err
+}
+
+// queueOf is the index of the queue that the next task of a lane goes into.
+func (q *Queue) queueOf(lane webhook.Lane) int {
+	switch lane {
+	case webhook.LaneFed:
+		return q.live
+	case webhook.LaneBulk:
+		return q.live + 1
+	}
+	return int(q.next.Add(1) % uint64(q.live))
+}
+
+// laneOf is the lane that a queue belongs to.
+func laneOf(queue string) webhook.Lane {
+	switch queue {
+	case fedQueue:
+		return webhook.LaneFed
+	case bulkQueue:
+		return webhook.LaneBulk
+	}
+	return webhook.LaneLive
 }
 
 // Sentinel is a random value that lives exactly as long as Redis's data. When it changes, Redis has

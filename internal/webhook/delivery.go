@@ -41,7 +41,7 @@ type Fence struct {
 type Delivery struct {
 	DeliveryKey
 	Fence
-	Bulk bool // it is a background task's, and goes behind what is live
+	Lane Lane
 }
 
 // LeaseMargin is how much longer than an attempt a delivery stays with the worker it was handed to:
@@ -86,6 +86,7 @@ const (
 type Outcome struct {
 	Final bool          // it ends, in Status
 	Wait  time.Duration // not final: until the next attempt
+	Free  bool          // not final: the attempt is shown, but none of the schedule's is spent
 }
 
 // After decides what follows an attempt. made counts this attempt, retryAfter is what the receiver

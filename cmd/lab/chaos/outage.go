@@ -110,9 +110,7 @@ func fillRedis(ctx context.Context, s *stage) error {
 		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		s.bites["write refused"] += after - before
-		s.mu.Unlock()
+		s.bits("write refused", after-before)
 		s.broke(ledger.Fault{What: "full Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
 		s.acceptsWithin(began, began.Add(fullFor), acceptWithin)
 	}

@@ -44,6 +44,7 @@ type Options struct {
 	// PostgresSettings are server settings; the cluster always keeps fsync on.
 	PostgresSettings map[string]string
 	MaxConnections   int
+	RedisProxy       bool // the product reaches Redis through a Proxy
 }
 
 // Rig is one private installation: Postgres with fsync on, redis-server without persistence, a
@@ -57,6 +58,7 @@ type Rig struct {
 	// Both stay the same through restarts, so they are read without looking at the servers.
 	databaseURL string
 	redisAt     string
+	proxy       *Proxy // nil unless asked for
 	secrets     []string
 	logs        *os.File
 	log         *slog.Logger
@@ -88,6 +90,13 @@ func (r *Rig) open(ctx context.Context) error {
 	if err := r.StartRedis(ctx); err != nil {
 		return err
 	}
+	if r.options.RedisProxy {
+		proxy, err := NewProxy(r.redisAt)
+		if err != nil {
+			return err
+		}
+		r.proxy = proxy
+	}
 	r.databaseURL = r.postgres.URL(database)
 	conn, err := pgx.Connect(ctx, r.postgres.URL("postgres"))
 	if err != nil {
@@ -115,6 +124,9 @@ func (r *Rig) Close() {
 		keeper.abandon()
 	}
 	r.Nursery.Close()
+	if r.proxy != nil {
+		r.proxy.Close()
+	}
 	if r.redis != nil {
 		r.redis.Kill()
 	}
@@ -172,7 +184,8 @@ func (r *Rig) KillPostgres(ctx context.Context) error {
 	return r.postgres.StopImmediate(ctx) // gives back lock and socket
 }
 
-// StartRedis starts the server; after the first time always at the same address.
+// StartRedis starts the server; after the first time always at the same address. It holds what
+// SnapshotRedis has written since the last DropSnapshot, and else nothing.
 func (r *Rig) StartRedis(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, serverWait)
 	defer cancel()
@@ -180,7 +193,9 @@ func (r *Rig) StartRedis(ctx context.Context) error {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	server, err := embedded.StartRedisServer(ctx, embedded.RedisServerOptions{Listen: listen, Log: r.log})
+	server, err := embedded.StartRedisServer(ctx, embedded.RedisServerOptions{
+		Listen: listen, Log: r.log, Settings: map[string]string{"dir": r.options.Dir, "dbfilename": snapshotName},
+	})
 	if err != nil {
 		return err
 	}
@@ -188,8 +203,35 @@ func (r *Rig) StartRedis(ctx context.Context) error {
 	return nil
 }
 
-// KillRedis kills the server; nothing of its data is kept.
+// snapshotName is the file that Redis writes when it is told to, and reads when it starts.
+const snapshotName = "snapshot.rdb"
+
+// SnapshotRedis has Redis write down what it holds at this moment.
+func (r *Rig) SnapshotRedis(ctx context.Context) error {
+	answer, err := r.askRedis(ctx, "SAVE")
+	if err != nil {
+		return err
+	}
+	if answer != "+OK" {
+		return fmt.Errorf("take a snapshot of redis: it answered %q", answer)
+	}
+	return nil
+}
+
+// DropSnapshot removes what SnapshotRedis wrote.
+func (r *Rig) DropSnapshot() error {
+	if err := os.Remove(filepath.Join(r.options.Dir, snapshotName)); err != nil {
+		return fmt.Errorf("drop the snapshot of redis: %w", err)
+	}
+	return nil
+}
+
+// KillRedis kills the server; of its data nothing is kept but a snapshot.
 func (r *Rig) KillRedis() { r.redis.Kill() }
+
+// Weather changes the way between the product and Redis, and returns what the last weather did. It is
+// for rigs with a RedisProxy.
+func (r *Rig) Weather(w Weather) Counts { return r.proxy.Set(w) }
 
 // FlushRedis empties every Redis database.
 func (r *Rig) FlushRedis(ctx context.Context) error {
@@ -281,6 +323,9 @@ func (r *Rig) askRedis(ctx context.Context, command string) (string, error) {
 	return string(text), nil
 }
 
+// Dir is where data and logs are.
+func (r *Rig) Dir() string { return r.options.Dir }
+
 // PostgresPID is the process id of the postmaster.
 func (r *Rig) PostgresPID() int { return r.postgres.PID() }
 
@@ -301,10 +346,14 @@ func (r *Rig) Connect(ctx context.Context) (*pgx.Conn, error) {
 
 // environment is the whole environment of a posthaste process.
 func (r *Rig) environment(extra ...string) []string {
+	redis := r.redisAt
+	if r.proxy != nil {
+		redis = r.proxy.Address
+	}
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + r.options.Dir, "TMPDIR=" + os.TempDir(), "TZ=UTC",
 		"DATABASE_URL=" + r.databaseURL,
-		"REDIS_URL=redis://" + r.redisAt + "/0",
+		"REDIS_URL=redis://" + redis + "/0",
 		"POSTHASTE_ALLOW_NETWORKS=127.0.0.0/8",
 		"POSTHASTE_ALLOW_HTTP=true",
 		"POSTHASTE_LOG_LEVEL=warn",
