@@ -38,6 +38,19 @@ func (a *API) Endpoint(application, url, secret string) (string, error) {
 	return a.create("/api/v1/app/"+application+"/endpoint", body)
 }
 
+// DeleteEndpoint deletes an endpoint.
+func (a *API) DeleteEndpoint(application, endpoint string) error {
+	path := "/api/v1/app/" + application + "/endpoint/" + endpoint
+	answer, err := a.client.Do("DELETE", path, a.headers, nil)
+	if err != nil {
+		return err
+	}
+	if answer.Status != 204 {
+		return fmt.Errorf("DELETE %s: answered %d %s", path, answer.Status, answer.Body)
+	}
+	return nil
+}
+
 func (a *API) create(path string, body map[string]string) (string, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
