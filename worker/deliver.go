@@ -36,7 +36,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	for chunk := range slices.Chunk(deliveries, size) {
 		n := int64(len(chunk))
 		if err := slots.Acquire(waiting, n); err != nil {
-			w.o.Dispatcher.PutBack(chunk)
+			w.o.Dispatcher.PutBack(chunk, store.Hold{})
 			continue
 		}
 		err := waiting.Err()
@@ -50,7 +50,7 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 		}
 		if err != nil {
 			slots.Release(n)
-			w.o.Dispatcher.PutBack(chunk)
+			w.o.Dispatcher.PutBack(chunk, store.Hold{})
 		}
 	}
 	return nil

@@ -205,7 +205,7 @@ func TestABacklogThatDoesNotFitTheWindowIsDelivered(t *testing.T) {
 	for range total {
 		last = p.publish(`{}`)
 	}
-	if n, err := p.queue.Length(t.Context()); err != nil || n > 30 {
+	if n, err := p.queued(t.Context()); err != nil || n > 30 {
 		t.Errorf("%d tasks in a window of 2, %v", n, err)
 	}
 	p.run()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
@@ -63,7 +64,7 @@ func (w *Worker) record(batch []store.Recorded) {
 func (w *Worker) free(batch []store.Recorded) {
 	bulk := int64(0)
 	for _, r := range batch {
-		if r.Delivery.Bulk {
+		if r.Delivery.Lane == webhook.LaneBulk {
 			bulk++
 		}
 	}

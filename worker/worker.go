@@ -75,7 +75,7 @@ func (w *Worker) bulkSlots() int { return max(1, w.o.Concurrency/bulkShare) }
 
 // slotsOf are those that a task's deliveries take; it carries only one kind.
 func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size int) {
-	if d.Bulk {
+	if d.Lane == webhook.LaneBulk {
 		return w.bulk, w.bulkSlots()
 	}
 	return w.slots, w.o.Concurrency

@@ -87,7 +87,7 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Window: window, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })
@@ -123,11 +123,17 @@ func (p *platform) exec(query string, args ...any) {
 	}
 }
 
+// queued is how many tasks wait in the queues.
+func (p *platform) queued(ctx context.Context) (int, error) {
+	n, err := p.queue.Lengths(ctx)
+	return n.Live + n.Fed, err
+}
+
 // flushQueue waits until what was accepted has been pushed, and then empties Redis.
 func (p *platform) flushQueue() {
 	p.t.Helper()
 	p.until("the queue holds something", func() bool {
-		n, err := p.queue.Length(p.t.Context())
+		n, err := p.queued(p.t.Context())
 		return err == nil && n > 0
 	})
 	o, err := redis.ParseURL(p.redis)

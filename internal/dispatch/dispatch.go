@@ -4,6 +4,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,11 +20,14 @@ import (
 )
 
 const (
-	// DefaultWindow is how many tasks may wait in Redis: enough to keep workers busy between two looks
-	// of the feeder, few enough that a backlog stays in Postgres, where it can be reordered.
-	DefaultWindow = 256
-	// quietShare of the window is how much live work a background task may add to.
-	quietShare = 16
+	// DefaultLiveWindow is how many tasks of what was just accepted may wait in Redis: enough to keep
+	// workers busy, few enough that a backlog stays in Postgres, where it can be reordered.
+	DefaultLiveWindow = 64
+	// DefaultFedWindow is the same for what the feeder releases. It looks often; what is in the window
+	// is what a newcomer may have to wait for.
+	DefaultFedWindow = 24
+	// quietShare of the live window is how much live work a background task may add to.
+	quietShare = 8
 	// lookEvery is how old the queue's length may be before it is asked for again.
 	lookEvery = 100 * time.Millisecond
 	// parkTimeout bounds the write that takes back what could not be pushed.
@@ -37,30 +41,37 @@ var offers = groupcommit.Options{BatchItems: 1024, BatchSize: 4096, WaitingItems
 type Options struct {
 	Store   *store.Store
 	Queue   *queue.Queue
-	Window  int // tasks that may wait in Redis; 0 = DefaultWindow
 	Metrics *telemetry.Metrics
 	Logger  *slog.Logger
+	// LiveWindow and FedWindow are how many tasks of these lanes may wait in Redis; 0 = the defaults.
+	LiveWindow, FedWindow int
 }
 
 // Dispatcher keeps the window. It is safe for concurrent use.
 type Dispatcher struct {
 	store   *store.Store
 	queue   *queue.Queue
-	window  int64
+	live    window
+	fed     window
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 
-	waiting atomic.Int64 // tasks in Redis: as last seen, and what was pushed since
-	asked   atomic.Bool  // somebody asked since the last look
+	asked   atomic.Bool // somebody asked since the last look
 	offered *groupcommit.Group[[]webhook.Delivery]
 }
 
+// window is how much of a lane may wait in Redis.
+type window struct {
+	size    int64        // tasks
+	waiting atomic.Int64 // tasks: as last seen, and what was pushed since
+}
+
+func (w *window) room() int64 { return w.size - w.waiting.Load() }
+
 // New makes a Dispatcher; Run must be running for its answers to be worth anything.
 func New(o Options) *Dispatcher {
-	if o.Window == 0 {
-		o.Window = DefaultWindow
-	}
-	d := &Dispatcher{store: o.Store, queue: o.Queue, window: int64(o.Window), metrics: o.Metrics, log: o.Logger}
+	d := &Dispatcher{store: o.Store, queue: o.Queue, metrics: o.Metrics, log: o.Logger}
+	d.live.size, d.fed.size = int64(cmp.Or(o.LiveWindow, DefaultLiveWindow)), int64(cmp.Or(o.FedWindow, DefaultFedWindow))
 	d.offered = groupcommit.New(offers, d.pushOffered)
 	return d
 }
@@ -84,22 +95,23 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 func (d *Dispatcher) look(ctx context.Context) {
-	before := d.waiting.Load()
-	n, err := d.queue.Length(ctx)
+	live, fed := d.live.waiting.Load(), d.fed.waiting.Load()
+	n, err := d.queue.Lengths(ctx)
 	if err != nil {
 		return // the queue's own gate says when it can be used again
 	}
 	// What was pushed while we were asking may or may not be in n; counting it twice only parks earlier.
-	d.waiting.Add(int64(n) - before)
-	d.metrics.QueueTasks.Set(float64(n))
+	d.live.waiting.Add(int64(n.Live) - live)
+	d.fed.waiting.Add(int64(n.Fed) - fed)
+	d.metrics.QueueTasks.Set(float64(n.Live + n.Fed))
 }
 
 // Admits reports whether what is accepted now may be released at once. It never waits: a queue that
-// is slow or gone must not slow down an accept. Accepts may fill half of the window; the other half is
-// the feeder's, so that under overload what is parked goes before what is new, and not never.
+// is slow or gone must not slow down an accept. What the feeder releases has a window of its own, so
+// that under overload what is parked goes beside what is new, and not never.
 func (d *Dispatcher) Admits() bool {
 	d.asked.Store(true)
-	return d.queue.Available() && d.waiting.Load() < (d.window+1)/2
+	return d.queue.Available() && d.live.room() > 0
 }
 
 // Room is how many tasks the feeder may push now; it asks the queue. There is none until a quarter of
@@ -110,8 +122,8 @@ func (d *Dispatcher) Room(ctx context.Context) int {
 		return 0
 	}
 	d.look(ctx)
-	room := d.window - d.waiting.Load()
-	if !d.queue.Available() || room < max(1, d.window/4) {
+	room := d.fed.room()
+	if !d.queue.Available() || room < max(1, d.fed.size/4) {
 		return 0
 	}
 	return int(room)
@@ -124,7 +136,7 @@ func (d *Dispatcher) Quiet(ctx context.Context) (quiet, available bool) {
 		return false, false
 	}
 	d.look(ctx)
-	return d.waiting.Load() <= d.window/quietShare, d.queue.Available()
+	return d.live.waiting.Load() <= d.live.size/quietShare && d.fed.waiting.Load() <= d.fed.size/quietShare, d.queue.Available()
 }
 
 // Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;
@@ -156,13 +168,15 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if len(tasks) == 0 {
 		return
 	}
-	live := 0
 	for _, task := range tasks {
-		if !task[0].Bulk {
-			live++
+		switch task[0].Lane {
+		case webhook.LaneLive:
+			d.live.waiting.Add(1)
+		case webhook.LaneFed:
+			d.fed.waiting.Add(1)
+		case webhook.LaneBulk: // background tasks bound themselves
 		}
 	}
-	d.waiting.Add(int64(live))
 	err := d.queue.Push(ctx, tasks)
 	failpoint.Hit(failpoint.APIAfterEnqueue)
 	if err == nil {
@@ -176,21 +190,21 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 		d.log.Warn("deliveries could not be pushed and are parked", "count", len(unpushed), "error", err)
 	}
 	// Some may have been pushed all the same: their fence no longer holds once they are parked.
-	d.PutBack(unpushed)
+	d.PutBack(unpushed, store.Hold{})
 }
 
 // PutBack parks deliveries that were handed out and will not be begun, so that they need not wait for
 // the end of their lease.
-func (d *Dispatcher) PutBack(deliveries []webhook.Delivery) {
+func (d *Dispatcher) PutBack(deliveries []webhook.Delivery, hold store.Hold) {
 	ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
 	defer cancel()
-	if err := d.store.Park(ctx, deliveries); err != nil {
+	if err := d.store.Park(ctx, deliveries, hold); err != nil {
 		d.log.Warn("deliveries wait for the end of their lease", "count", len(deliveries), "error", err)
 		return
 	}
 	parked := 0
 	for _, delivery := range deliveries {
-		if !delivery.Bulk {
+		if delivery.Lane != webhook.LaneBulk {
 			parked++
 		}
 	}

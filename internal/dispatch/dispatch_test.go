@@ -36,7 +36,7 @@ func newRig(t *testing.T, window int, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := New(Options{Store: s, Queue: q, Window: window, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := New(Options{Store: s, Queue: q, LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })
@@ -71,6 +71,14 @@ func (r *rig) count(state webhook.State) (n int) {
 	return n
 }
 
+// offered hands over what was just accepted and waits until it is pushed.
+func (r *rig) offered(deliveries []webhook.Delivery) {
+	r.t.Helper()
+	before := r.d.live.waiting.Load()
+	r.d.Offer(deliveries)
+	r.until("it is pushed", func() bool { return r.d.live.waiting.Load() > before })
+}
+
 func (r *rig) quiet() bool {
 	quiet, available := r.d.Quiet(r.t.Context())
 	return quiet && available
@@ -91,20 +99,22 @@ func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
 	if !r.d.Admits() || r.d.Room(t.Context()) != 4 {
 		t.Fatal("an empty window admits nothing")
 	}
-	r.d.Push(t.Context(), feds(r.released(1)))
-	if !r.d.Admits() {
-		t.Error("a window filled to a quarter admits nothing")
-	}
-	r.d.Push(t.Context(), feds(r.released(1)))
-	if r.d.Admits() {
-		t.Error("accepts take the feeder's half of the window")
-	}
-	if room := r.d.Room(t.Context()); room != 2 {
-		t.Errorf("the feeder has room for %d tasks, want 2", room)
+	r.d.Push(t.Context(), feds(r.released(queue.MaxTaskDeliveries+1)))
+	if room := r.d.Room(t.Context()); room != 2 || !r.d.Admits() {
+		t.Errorf("the feeder has room for %d tasks, want 2; and its own leave accepts theirs", room)
 	}
 	r.d.Push(t.Context(), feds(r.released(queue.MaxTaskDeliveries+1)))
 	if room := r.d.Room(t.Context()); room != 0 {
 		t.Errorf("room for %d tasks in a full window", room)
+	}
+	for range 4 {
+		if !r.d.Admits() {
+			t.Error("a window that is not full admits nothing")
+		}
+		r.offered(r.released(1))
+	}
+	if r.d.Admits() {
+		t.Error("a full window admits more")
 	}
 	taken := make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,7 +122,7 @@ func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
 	running.Go(func() {
 		_ = r.queue.Run(ctx, func(context.Context, []webhook.Delivery) error { taken <- struct{}{}; return nil })
 	})
-	for range 4 {
+	for range 8 {
 		<-taken
 	}
 	cancel()
@@ -125,7 +135,7 @@ func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
 	r := newRig(t, 2*quietShare, storetest.Redis(t))
 	bulk := feds(r.released(300))
 	for i := range bulk {
-		bulk[i].Bulk = true
+		bulk[i].Lane = webhook.LaneBulk
 	}
 	r.d.Push(t.Context(), bulk)
 	if room := r.d.Room(t.Context()); room != 2*quietShare || !r.d.Admits() || !r.quiet() {
@@ -134,11 +144,11 @@ func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
 	r.d.Push(t.Context(), feds(r.released(1)))
 	r.d.Push(t.Context(), feds(r.released(1)))
 	if !r.quiet() {
-		t.Error("a sixteenth of the window is not quiet")
+		t.Error("an eighth of the window is not quiet")
 	}
 	r.d.Push(t.Context(), feds(r.released(1)))
 	if r.quiet() {
-		t.Error("more than a sixteenth of the window is quiet")
+		t.Error("more than an eighth of the window is quiet")
 	}
 }
 
@@ -148,8 +158,8 @@ func TestWhatIsOfferedIsPushedInFewTasks(t *testing.T) {
 	const n = 2*queue.MaxTaskDeliveries + 6
 	r.d.Offer(r.released(n))
 	r.until("it is pushed", func() bool {
-		tasks, err := r.queue.Length(t.Context())
-		return err == nil && tasks == 3
+		tasks, err := r.queue.Lengths(t.Context())
+		return err == nil && tasks.Live == 3
 	})
 	if got := r.count(webhook.StateReleased); got != n {
 		t.Errorf("%d deliveries are released, want %d", got, n)
@@ -169,6 +179,7 @@ func feds(deliveries []webhook.Delivery) []store.Fed {
 	fed := make([]store.Fed, len(deliveries))
 	for i, d := range deliveries {
 		fed[i].Delivery = d
+		fed[i].Lane = webhook.LaneFed
 	}
 	return fed
 }

@@ -29,7 +29,7 @@ func FedTasks(fed []store.Fed) [][]webhook.Delivery {
 		switch {
 		case f.Lost > webhook.AloneAfter:
 			alone = append(alone, []webhook.Delivery{f.Delivery})
-		case f.Bulk:
+		case f.Lane == webhook.LaneBulk:
 			bulk = append(bulk, f.Delivery)
 		default:
 			together = append(together, f.Delivery)

@@ -39,13 +39,15 @@ func TestTasksHoldEveryDeliveryOnceInOrderAndEvenly(t *testing.T) {
 func TestLiveAndBulkNeverShareATask(t *testing.T) {
 	fed := make([]store.Fed, 70)
 	for i := range fed {
-		fed[i].Bulk = i%3 == 0
+		if i%3 == 0 {
+			fed[i].Lane = webhook.LaneBulk
+		}
 	}
 	total := 0
 	for _, task := range FedTasks(fed) {
 		total += len(task)
 		for _, d := range task {
-			if d.Bulk != task[0].Bulk {
+			if d.Lane != task[0].Lane {
 				t.Fatal("a task carries both")
 			}
 		}

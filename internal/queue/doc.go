@@ -7,7 +7,8 @@
 // backpressure and not success, and why everything on the pushing side would rather fail within a
 // quarter of a second than make its caller wait.
 //
-//	Push ──▶ asynq:{posthaste:live:0..3}:pending ──▶ one asynq.Server per queue ──▶ handler
+//	Push ──▶ asynq:{posthaste:live:0..1}:pending ──▶ one asynq.Server per queue ──▶ handler
+//	  │  ├─▶ asynq:{posthaste:fed}:pending ────────▶ one for the feeder's ────────▶ handler
 //	  │  └─▶ asynq:{posthaste:bulk}:pending ───────▶ one with few handlers ────────▶ handler
 //	  │                                                     ▲
 //	  └── bell of this process, or PUBLISH to the others ───┘   wakes the dequeue that found nothing

@@ -31,7 +31,7 @@ func TestEmptiedRedisIsUsedOn(t *testing.T) {
 			if after, err := api.Sentinel(t.Context()); err != nil || after == before {
 				t.Errorf("sentinel %q after %q, %v", after, before, err)
 			}
-			if n, err := api.Length(t.Context()); n != 0 || err != nil {
+			if n, err := length(t.Context(), api); n != 0 || err != nil {
 				t.Errorf("length %d, %v", n, err)
 			}
 		}
@@ -86,7 +86,7 @@ func TestItStartsWithoutRedis(t *testing.T) {
 	q := open(t, Options{URL: s.url()})
 	handle, handled := collect()
 	run(t, q, handle)
-	if _, err := q.Length(t.Context()); !errors.Is(err, ErrUnavailable) {
+	if _, err := length(t.Context(), q); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 	if !s.start() {
@@ -115,7 +115,7 @@ func TestSilentRedisCostsOneTimeout(t *testing.T) {
 	sent.take()
 	calls := []func() error{
 		func() error { return q.Push(t.Context(), [][]webhook.Delivery{deliveries(1)}) },
-		func() error { _, err := q.Length(t.Context()); return err },
+		func() error { _, err := length(t.Context(), q); return err },
 		func() error { _, err := q.Sentinel(t.Context()); return err },
 	}
 	for range 100 {
@@ -146,13 +146,13 @@ func TestACallerWhoGaveUpShutsNothing(t *testing.T) {
 	s := startServer(t)
 	p := startProxy(t, s.addr)
 	q := open(t, Options{URL: p.url()})
-	if _, err := q.Length(t.Context()); err != nil {
+	if _, err := length(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}
 	p.hold(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := q.Length(ctx); err == nil || errors.Is(err, ErrUnavailable) || !q.Available() {
+	if _, err := length(ctx, q); err == nil || errors.Is(err, ErrUnavailable) || !q.Available() {
 		t.Errorf("%v, available %v", err, q.Available())
 	}
 }
@@ -210,7 +210,7 @@ func TestFullRedis(t *testing.T) {
 	if after, err := q.Sentinel(t.Context()); err != nil || after != before {
 		t.Errorf("sentinel %q after %q, %v", after, before, err)
 	}
-	if _, err := q.Length(t.Context()); err != nil {
+	if _, err := length(t.Context(), q); err != nil {
 		t.Errorf("length: %v", err)
 	}
 	q.client.ConfigSet(t.Context(), "maxmemory", "0")

@@ -25,8 +25,8 @@ const (
 )
 
 // Push makes each element of tasks one task, in as few round trips as possible, and wakes whoever
-// waits for one. Every task carries 1 to MaxTaskDeliveries deliveries, all Bulk or none, as the first
-// one says; otherwise nothing is pushed.
+// waits for one. Every task carries 1 to MaxTaskDeliveries deliveries of one lane; otherwise nothing is
+// pushed.
 // After any other error some of the tasks may have been pushed; pushing all of them again is harmless,
 // since the fence lets only one release of a delivery through.
 func (q *Queue) Push(ctx context.Context, tasks [][]webhook.Delivery) error {
@@ -34,8 +34,8 @@ func (q *Queue) Push(ctx context.Context, tasks [][]webhook.Delivery) error {
 		if len(deliveries) < 1 || len(deliveries) > MaxTaskDeliveries {
 			return fmt.Errorf("push tasks: task %d carries %d deliveries; it must be 1 to %d", i, len(deliveries), MaxTaskDeliveries)
 		}
-		if slices.ContainsFunc(deliveries, func(d webhook.Delivery) bool { return d.Bulk != deliveries[0].Bulk }) {
-			return fmt.Errorf("push tasks: task %d carries both bulk and live deliveries", i)
+		if slices.ContainsFunc(deliveries, func(d webhook.Delivery) bool { return d.Lane != deliveries[0].Lane }) {
+			return fmt.Errorf("push tasks: task %d carries deliveries of several lanes", i)
 		}
 	}
 	for batch := range slices.Chunk(tasks, maxRoundTrip) {
@@ -56,10 +56,7 @@ func (q *Queue) pushBatch(ctx context.Context, tasks [][]webhook.Delivery) error
 	client := asynq.NewClientFromRedisClient(&recorder{UniversalClient: q.client, pipe: pipe, queue: q})
 	var mask queueSet
 	for _, deliveries := range tasks {
-		i := q.live
-		if !deliveries[0].Bulk {
-			i = int(q.next.Add(1) % uint64(q.live))
-		}
+		i := q.queueOf(deliveries[0].Lane)
 		mask.add(i)
 		// The id is left to asynq, which takes a random one: a chosen id would be refused for as long as
 		// an earlier task of that id is remembered.

@@ -14,12 +14,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
-	// DefaultQueues is how many queues, and servers in a worker, there are: one goroutine per server
-	// dequeues, and four keep two cores busy.
-	DefaultQueues = 4
+	// DefaultQueues is how many live queues there are. One goroutine per queue dequeues in a worker, and
+	// two, with tasks of many deliveries when it matters, keep several cores busy.
+	DefaultQueues = 2
 	// MaxQueues is the most queues Open takes.
 	MaxQueues = 16
 	// DefaultConcurrency is how many handlers a server runs at once. An acknowledgement searches the
@@ -40,6 +42,8 @@ const (
 	// connectionBuffer holds the largest task; go-redis's default of 32 KiB each way is for others.
 	connectionBuffer = 8 << 10
 	sentinelKey      = "posthaste:sentinel"
+	// fedQueue is for what the feeder releases, so that what was just accepted does not stand behind it.
+	fedQueue = "posthaste:fed"
 	// bulkQueue is for what background tasks owe. Its few handlers leave the workers to what is live.
 	bulkQueue       = "posthaste:bulk"
 	bulkConcurrency = 2
@@ -75,7 +79,7 @@ type Queue struct {
 	client *redis.Client // the pushing side; Run has its own, so that neither can starve the other
 	logger *slog.Logger
 
-	names         []string // the live queues, and behind them the bulk queue
+	names         []string // the live queues, and behind them the fed and the bulk queue
 	live          int      // how many of them are live
 	concurrency   int
 	timeout       time.Duration
@@ -150,7 +154,7 @@ func Open(o Options) (*Queue, error) {
 		q.names = append(q.names, "posthaste:live:"+strconv.Itoa(i))
 	}
 	q.live = len(q.names)
-	q.names = append(q.names, bulkQueue)
+	q.names = append(q.names, fedQueue, bulkQueue)
 	pushing := *parsed
 	pushing.ReadTimeout, pushing.WriteTimeout = o.Timeout, o.Timeout
 	pushing.PoolTimeout = o.Timeout
@@ -178,23 +182,55 @@ func (q *Queue) Close() error {
 // false, Push, Length and Sentinel fail at once.
 func (q *Queue) Available() bool { return q.gate.isOpen() }
 
-// Length is the number of live tasks waiting to be taken, over all queues.
-func (q *Queue) Length(ctx context.Context) (tasks int, err error) {
+// Lengths are numbers of tasks waiting to be taken, by lane.
+type Lengths struct{ Live, Fed, Bulk int }
+
+// Lengths asks how many tasks wait to be taken.
+func (q *Queue) Lengths(ctx context.Context) (tasks Lengths, err error) {
 	err = q.bounded(ctx, "count waiting tasks", func(ctx context.Context) error {
 		pipe := q.client.Pipeline()
-		counts := make([]*redis.IntCmd, q.live)
-		for i, name := range q.names[:q.live] {
+		counts := make([]*redis.IntCmd, len(q.names))
+		for i, name := range q.names {
 			counts[i] = pipe.LLen(ctx, pendingKey(name))
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
 			return err
 		}
-		for _, count := range counts {
-			tasks += int(count.Val())
+		for i, count := range counts {
+			switch laneOf(q.names[i]) {
+			case webhook.LaneLive:
+				tasks.Live += int(count.Val())
+			case webhook.LaneFed:
+				tasks.Fed += int(count.Val())
+			case webhook.LaneBulk:
+				tasks.Bulk += int(count.Val())
+			}
 		}
 		return nil
 	})
 	return tasks, err
+}
+
+// queueOf is the index of the queue that the next task of a lane goes into.
+func (q *Queue) queueOf(lane webhook.Lane) int {
+	switch lane {
+	case webhook.LaneFed:
+		return q.live
+	case webhook.LaneBulk:
+		return q.live + 1
+	}
+	return int(q.next.Add(1) % uint64(q.live))
+}
+
+// laneOf is the lane that a queue belongs to.
+func laneOf(queue string) webhook.Lane {
+	switch queue {
+	case fedQueue:
+		return webhook.LaneFed
+	case bulkQueue:
+		return webhook.LaneBulk
+	}
+	return webhook.LaneLive
 }
 
 // Sentinel is a random value that lives exactly as long as Redis's data. When it changes, Redis has

@@ -54,7 +54,7 @@ func TestEveryDeliveryIsHandledOnce(t *testing.T) {
 				left--
 			}
 		}
-		if n, err := q.Length(t.Context()); n != 0 || err != nil {
+		if n, err := length(t.Context(), q); n != 0 || err != nil {
 			t.Errorf("length %d, %v", n, err)
 		}
 	})
@@ -64,9 +64,9 @@ func TestTaskSizes(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string) {
 		q := open(t, Options{URL: url})
 		for size, ok := range map[int]bool{0: false, 1: true, MaxTaskDeliveries: true, MaxTaskDeliveries + 1: false} {
-			before, _ := q.Length(t.Context())
+			before, _ := length(t.Context(), q)
 			err := q.Push(t.Context(), [][]webhook.Delivery{deliveries(1), deliveries(size)})
-			after, _ := q.Length(t.Context())
+			after, _ := length(t.Context(), q)
 			if ok != (err == nil) || ok != (after == before+2) || !ok && after != before {
 				t.Errorf("a task of %d: %v, length from %d to %d", size, err, before, after)
 			}
@@ -87,7 +87,7 @@ func TestLengthCountsWaitingTasksOfAllQueues(t *testing.T) {
 		if err := q.Push(t.Context(), tasks); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := q.Length(t.Context()); n != len(tasks) || err != nil {
+		if n, err := length(t.Context(), q); n != len(tasks) || err != nil {
 			t.Errorf("length %d, %v; want %d", n, err, len(tasks))
 		}
 		for _, name := range q.names[:q.live] {
@@ -99,12 +99,12 @@ func TestLengthCountsWaitingTasksOfAllQueues(t *testing.T) {
 }
 
 // What background tasks owe has a queue of its own, which does not count as live work.
-func TestBulkHasAQueueOfItsOwn(t *testing.T) {
+func TestLanesHaveQueuesOfTheirOwn(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string) {
 		q := open(t, Options{URL: url})
 		bulk, live := deliveries(3), deliveries(2)
 		for i := range bulk {
-			bulk[i].Bulk = true
+			bulk[i].Lane = webhook.LaneBulk
 		}
 		if err := q.Push(t.Context(), [][]webhook.Delivery{append(slices.Clone(bulk), live...)}); err == nil {
 			t.Error("a task that is both is pushed")
@@ -112,11 +112,8 @@ func TestBulkHasAQueueOfItsOwn(t *testing.T) {
 		if err := q.Push(t.Context(), [][]webhook.Delivery{bulk, live}); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := q.Length(t.Context()); n != 1 || err != nil {
-			t.Errorf("length %d, %v; want the live task alone", n, err)
-		}
-		if n := q.client.LLen(t.Context(), pendingKey(bulkQueue)).Val(); n != 1 {
-			t.Errorf("%d tasks in the bulk queue", n)
+		if n, err := q.Lengths(t.Context()); n != (Lengths{Live: 1, Bulk: 1}) || err != nil {
+			t.Errorf("lengths %+v, %v; want one live and one bulk task", n, err)
 		}
 		got := make(chan []webhook.Delivery, 2)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -127,7 +124,7 @@ func TestBulkHasAQueueOfItsOwn(t *testing.T) {
 		for range 2 {
 			want := live
 			d := <-got
-			if d[0].Bulk {
+			if d[0].Lane == webhook.LaneBulk {
 				want = bulk
 			}
 			if !slices.Equal(d, want) {
@@ -307,4 +304,10 @@ func TestThePasswordIsNotShown(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
+}
+
+// length is how many tasks wait, over all lanes.
+func length(ctx context.Context, q *Queue) (int, error) {
+	n, err := q.Lengths(ctx)
+	return n.Live + n.Fed + n.Bulk, err
 }

@@ -145,10 +145,10 @@ func (r *runner) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		})
 		return nil
 	}
-	if queue, _ := asynq.GetQueueName(ctx); queue == bulkQueue {
-		for i := range deliveries {
-			deliveries[i].Bulk = true
-		}
+	name, _ := asynq.GetQueueName(ctx)
+	lane := laneOf(name)
+	for i := range deliveries {
+		deliveries[i].Lane = lane
 	}
 	if err := r.handle(ctx, deliveries); err != nil {
 		level := slog.LevelWarn

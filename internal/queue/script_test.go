@@ -18,7 +18,7 @@ const sum = `local s = redis.call('INCRBY', KEYS[1], ARGV[1]) return {s, ARGV[1]
 func TestRunScript(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string) {
 		q := open(t, Options{URL: url, ScriptTimeout: patience})
-		if _, err := q.Length(t.Context()); err != nil { // connects
+		if _, err := length(t.Context(), q); err != nil { // connects
 			t.Fatal(err)
 		}
 		var sent roundTrips

@@ -31,11 +31,12 @@ type Idempotency struct {
 
 // Accepted is what became of an Accept.
 type Accepted struct {
-	Message    webhook.Message // as stored; the first one's, if Replayed
-	Replayed   bool            // an earlier publish with the same key had been accepted
-	Note       []byte          // the first one's, if Replayed
-	Deliveries []webhook.Delivery
-	Err        error // refused: nothing of it was written
+	Message    webhook.Message    // as stored; the first one's, if Replayed
+	Replayed   bool               // an earlier publish with the same key had been accepted
+	Note       []byte             // the first one's, if Replayed
+	Deliveries []webhook.Delivery // what it owes; those with a feed are handed out
+	Rates      []webhook.Rates    // the limits of each of Deliveries; nil = none has any
+	Err        error              // refused: nothing of it was written
 }
 
 // Release says how the deliveries of a batch leave the accept transaction.
@@ -43,9 +44,6 @@ type Release struct {
 	Released bool          // handed out at once; else parked, because the window is full. Those of a later time wait for it
 	Lease    time.Duration // of those handed out
 }
-
-// releases reports whether a message's deliveries are handed out at once.
-func (r Release) releases(m webhook.Message) bool { return r.Released && m.DeliverAt.IsZero() }
 
 // maxAcceptRounds bounds how often a publish is tried again because the row it lost to vanished.
 const maxAcceptRounds = 3
@@ -149,21 +147,28 @@ const (
 	acceptLimitedSQL = acceptOwed + `
 	LIMIT $18` + acceptTold
 
+	// Deliveries to an endpoint whose wake is set for later are parked behind what waits for that: it is
+	// paused, its breaker is open, or it has had all it may have for now.
 	acceptOwed = `
 WITH t AS MATERIALIZED (
 	SELECT * FROM (
 		SELECT u.tenant_id, u.id, u.event_type, u.event_id, u.channels::text[] AS channels, u.tags::text[] AS tags,
 			u.payload, u.content_type, u.expires_at, u.deliver_at, u.key, u.body_hash, u.note,
-			COALESCE(
-				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL),
-				(SELECT a.id FROM application a WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL)
-			) AS app_id
+			a.id AS app_id, a.throttle_rate AS app_rate, a.throttle_burst AS app_burst, n.deliver_rate, n.deliver_burst
 		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
 			$9::bytea[], $10::timestamptz[], $11::bytea[], $12::bytea[], $15::text[], $16::bytea[], $17::timestamptz[])
 			AS u(tenant_id, app_id, app_uid, id, event_type, event_id, channels, tags, payload, expires_at, key, body_hash, content_type, note, deliver_at)
+		CROSS JOIN LATERAL (
+			SELECT a.id, a.throttle_rate, a.throttle_burst FROM application a
+			WHERE a.tenant_id = u.tenant_id AND a.id = u.app_id AND a.deleted_at IS NULL
+			UNION ALL
+			SELECT a.id, a.throttle_rate, a.throttle_burst FROM application a
+			WHERE a.tenant_id = u.tenant_id AND a.uid = u.app_uid AND a.deleted_at IS NULL
+			LIMIT 1
+		) a
+		CROSS JOIN LATERAL (SELECT n.deliver_rate, n.deliver_burst FROM tenant n WHERE n.id = u.tenant_id OFFSET 0) n
 	) f
-	WHERE app_id IS NOT NULL
-	AND (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
+	WHERE (key IS NULL OR NOT EXISTS (SELECT FROM idempotency i WHERE i.tenant_id = f.tenant_id AND i.key = f.key))
 	AND (event_id IS NULL OR NOT EXISTS (
 		SELECT FROM event_id e WHERE e.tenant_id = f.tenant_id AND e.app_id = f.app_id AND e.event_id = f.event_id))
 ), k AS (
@@ -175,24 +180,31 @@ WITH t AS MATERIALIZED (
 ), m AS (
 	INSERT INTO message (tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at)
 	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at FROM t
-), d AS (
-	INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, feed, state, due_at)
-	SELECT t.tenant_id, t.id, e.id, 0, CASE WHEN t.deliver_at IS NULL AND $13 THEN 1 ELSE 0 END,
-		CASE WHEN t.deliver_at IS NOT NULL THEN 2 WHEN $13 THEN 1 ELSE 3 END,
-		CASE WHEN t.deliver_at IS NOT NULL THEN t.deliver_at WHEN $13 THEN now() + make_interval(secs => $14) END
+), o AS MATERIALIZED (
+	SELECT t.tenant_id, t.id AS message_id, e.id AS endpoint_id, t.deliver_at,
+		CASE WHEN t.deliver_at IS NOT NULL THEN 2 WHEN $13 AND NOT e.held THEN 1 ELSE 3 END AS state,
+		CASE WHEN e.throttle_rate IS NOT NULL OR t.app_rate IS NOT NULL OR t.deliver_rate IS NOT NULL THEN ARRAY [
+			t.deliver_rate, t.deliver_burst, t.app_rate, t.app_burst, e.throttle_rate, e.throttle_burst] END AS rates
 	FROM t CROSS JOIN LATERAL (
-		SELECT e.id FROM endpoint e
+		SELECT e.id, e.throttle_rate, e.throttle_burst, COALESCE((
+			SELECT w.due_at > now() AND w.resting_since IS NULL FROM endpoint_wake w
+			WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false) AS held
+		FROM endpoint e
 		WHERE e.tenant_id = t.tenant_id AND e.app_id = t.app_id AND e.deleted_at IS NULL AND NOT e.disabled
 		AND (e.event_types IS NULL OR t.event_type = ANY (e.event_types))
 		AND (e.channels IS NULL OR e.channels && t.channels)
 		OFFSET 0
 	) e`
 	acceptTold = `
-	RETURNING tenant_id, message_id, endpoint_id, state
+), d AS (
+	INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, feed, state, due_at)
+	SELECT tenant_id, message_id, endpoint_id, 0, CASE WHEN state = 1 THEN 1 ELSE 0 END, state,
+		CASE WHEN state = 2 THEN deliver_at WHEN state = 1 THEN now() + make_interval(secs => $14) END
+	FROM o
 ), parked AS (
-	SELECT tenant_id, endpoint_id FROM d WHERE NOT $13 AND state = 3
+	SELECT tenant_id, endpoint_id FROM o WHERE state = 3
 ), w AS (` + wakeParkedSQL + `)
-SELECT t.id, t.app_id, d.endpoint_id FROM t LEFT JOIN d ON d.message_id = t.id`
+SELECT t.id, t.app_id, o.endpoint_id, COALESCE(o.state, 0), o.rates FROM t LEFT JOIN o ON o.message_id = t.id`
 )
 
 // acceptStatement writes a round; limit is how many deliveries it may write, 0 = any number.
@@ -239,10 +251,12 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 		id       webhook.MessageID
 		app      webhook.ApplicationID
 		endpoint *[16]byte
+		state    int16
+		rates    []*int32
 		written  []Accepted
 		where    = make(map[webhook.MessageID]int, n)
 	)
-	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), (*[16]byte)(&app), &endpoint}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), (*[16]byte)(&app), &endpoint, &state, &rates}, func() error {
 		w, ok := where[id]
 		if !ok {
 			w = len(written)
@@ -256,10 +270,10 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 			d := webhook.Delivery{DeliveryKey: webhook.DeliveryKey{
 				Tenant: m.TenantID, Message: id, Endpoint: *endpoint, Trigger: webhook.TriggerScheduled,
 			}}
-			if r.releases(*m) {
+			if webhook.State(state) == webhook.StateReleased {
 				d.Feed = 1
 			}
-			written[w].Deliveries = append(written[w].Deliveries, d)
+			written[w].add(d, rates, app)
 		}
 		return nil
 	})
@@ -270,6 +284,29 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 		out[at[w.Message.ID]] = w
 	}
 	return nil
+}
+
+// add appends a delivery and its limits.
+func (a *Accepted) add(d webhook.Delivery, rates []*int32, app webhook.ApplicationID) {
+	if rates != nil && a.Rates == nil {
+		a.Rates = make([]webhook.Rates, len(a.Deliveries))
+	}
+	a.Deliveries = append(a.Deliveries, d)
+	if a.Rates != nil {
+		a.Rates = append(a.Rates, ratesOf(rates, app))
+	}
+}
+
+// ratesOf reads rates and bursts as SQL gives them: the tenant's, the application's, the endpoint's.
+func ratesOf(columns []*int32, app webhook.ApplicationID) (r webhook.Rates) {
+	r.Application = app
+	for i, into := range []*int{&r.OverTenant.PerSecond, &r.OverTenant.Burst, &r.OverApplication.PerSecond, &r.OverApplication.Burst,
+		&r.Endpoint.PerSecond, &r.Endpoint.Burst} {
+		if i < len(columns) && columns[i] != nil {
+			*into = int(*columns[i])
+		}
+	}
+	return r
 }
 
 // lostSQL says for each publish that wrote nothing what it lost to.

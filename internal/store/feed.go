@@ -195,19 +195,46 @@ ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, res
 // bulkPause is how long a task's delivery waits that could not be handed to the queue.
 const bulkPause = 2 * time.Second
 
-// Park puts released deliveries that could not be handed to the queue back among the parked, so that
-// they go as soon as there is room instead of when their lease ends. Those of a task wait for a moment
-// instead: parked, they would stand in line with what is live, and before it, since they are older.
-func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery) error {
-	c := columns(deliveries)
-	_, err := s.pool.Exec(ctx, `
+// Hold is how parked deliveries are to be taken up again.
+type Hold struct {
+	For  time.Duration // not before that; 0 = as soon as there is room
+	Take int           // so many at the first look, and then more each time; 0 = as many as there is room for
+}
+
+const (
+	parkSQL = `
 WITH put AS (
 	UPDATE delivery SET state = CASE WHEN task_id IS NULL THEN 3 ELSE 2 END,
 		due_at = CASE WHEN task_id IS NOT NULL THEN now() + make_interval(secs => $7) END
-	WHERE ctid = ANY (ARRAY (`+fencedSQL+`)) RETURNING tenant_id, endpoint_id, state
-), parked AS (SELECT tenant_id, endpoint_id FROM put WHERE state = 3)`+wakeParkedSQL,
-		c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, bulkPause.Seconds())
-	if err != nil {
+	WHERE ctid = ANY (ARRAY (` + fencedSQL + `)) RETURNING tenant_id, endpoint_id, state
+), parked AS (SELECT tenant_id, endpoint_id FROM put WHERE state = 3)`
+
+	// holdParkedSQL is wakeParkedSQL for endpoints that can take no more for now. One that is held for
+	// longer already, or to fewer, stays so.
+	holdParkedSQL = `
+INSERT INTO endpoint_wake AS w (tenant_id, endpoint_id, due_at, take)
+SELECT DISTINCT p.tenant_id, p.endpoint_id, now() + make_interval(secs => $8), $9::integer FROM parked p
+ORDER BY p.tenant_id, p.endpoint_id
+ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET resting_since = NULL, take = LEAST(w.take, excluded.take),
+	due_at = CASE WHEN w.resting_since IS NULL THEN GREATEST(w.due_at, excluded.due_at) ELSE excluded.due_at END`
+)
+
+// Park puts released deliveries that are not to be begun back among the parked. With no Hold they go
+// as soon as there is room instead of when their lease ends; with one, so does everything else that the
+// endpoint is owed from now on. Those of a task wait for a moment instead: parked, they would stand in
+// line with what is live, and before it, since they are older.
+func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery, hold Hold) error {
+	c := columns(deliveries)
+	sql, args := parkSQL+wakeParkedSQL, []any{c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,
+		max(bulkPause, hold.For).Seconds()}
+	if hold.For > 0 {
+		take := &hold.Take
+		if hold.Take == 0 {
+			take = nil
+		}
+		sql, args = parkSQL+holdParkedSQL, append(args, hold.For.Seconds(), take)
+	}
+	if _, err := s.pool.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("park %d deliveries: %w", len(deliveries), err)
 	}
 	return nil
@@ -274,12 +301,16 @@ func collectFed(rows pgx.Rows) ([]Fed, error) {
 	var (
 		f       Fed
 		trigger int16
+		bulk    bool
 		fed     []Fed
 	)
 	into := []any{(*[16]byte)(&f.Tenant), (*[16]byte)(&f.Message), (*[16]byte)(&f.Endpoint), &trigger,
-		&f.Attempt, &f.Feed, &f.Bulk, &f.Lost, &f.WasDue}
+		&f.Attempt, &f.Feed, &bulk, &f.Lost, &f.WasDue}
 	_, err := pgx.ForEachRow(rows, into, func() error {
-		f.Trigger = webhook.Trigger(trigger)
+		f.Trigger, f.Lane = webhook.Trigger(trigger), webhook.LaneFed
+		if bulk {
+			f.Lane = webhook.LaneBulk
+		}
 		fed = append(fed, f)
 		return nil
 	})

@@ -23,7 +23,9 @@ type Job struct {
 
 	Endpoint      webhook.Endpoint // ID, ApplicationID and URL
 	Deliverable   bool             // the endpoint exists and is enabled
-	Message       webhook.Message  // Payload is nil once it has expired or was expunged
+	Gate          webhook.GateState
+	Concurrency   int             // requests that may be under way to the endpoint at once in one worker; 0 = as many as it can take
+	Message       webhook.Message // Payload is nil once it has expired or was expunged
 	MessageExists bool
 	Secrets       []EndpointKey     // the current one first
 	Headers       map[string]string // custom headers
@@ -51,7 +53,8 @@ CROSS JOIN LATERAL (
 ) d`
 
 	jobEndpointSQL = `
-SELECT t.ord - 1, e.app_id, e.url, e.headers, NOT e.disabled AND e.deleted_at IS NULL, s.ids, s.sealed
+SELECT t.ord - 1, e.app_id, e.url, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
+	COALESCE((SELECT g.state FROM endpoint_gate g WHERE g.tenant_id = t.tenant_id AND g.endpoint_id = t.endpoint_id), 0), s.ids, s.sealed
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(tenant_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM endpoint e WHERE e.tenant_id = t.tenant_id AND e.id = t.endpoint_id OFFSET 0) e
 CROSS JOIN LATERAL (
@@ -120,6 +123,8 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 	type endpointRow struct {
 		Endpoint    webhook.Endpoint
 		Deliverable bool
+		Gate        webhook.GateState
+		Concurrency int
 		Secrets     []EndpointKey
 		Headers     map[string]string
 		Err         error
@@ -151,11 +156,12 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			url         string
 			headers     []byte
 			deliverable bool
+			gate, limit int16
 			ids         [][16]byte
 			sealed      [][]byte
 		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &ids, &sealed}, func() error {
-			e := &endpointRow{Deliverable: deliverable, Endpoint: webhook.Endpoint{
+		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &limit, &gate, &ids, &sealed}, func() error {
+			e := &endpointRow{Deliverable: deliverable, Gate: webhook.GateState(gate), Concurrency: int(limit), Endpoint: webhook.Endpoint{
 				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url,
 			}}
 			if deliverable {
@@ -206,6 +212,7 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 		}
 		if e := endpoints[endpointAt[endpointKey{d.Tenant, d.Endpoint}]]; e != nil {
 			j.Endpoint, j.Deliverable, j.Secrets, j.Headers, j.Err = e.Endpoint, e.Deliverable, e.Secrets, e.Headers, e.Err
+			j.Gate, j.Concurrency = e.Gate, e.Concurrency
 		} else {
 			j.Endpoint = webhook.Endpoint{TenantID: d.Tenant, ID: d.Endpoint}
 		}

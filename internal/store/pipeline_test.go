@@ -575,13 +575,13 @@ func TestParkTakesBackWhatCouldNotBePushed(t *testing.T) {
 	deliveries := p.accept(released, p.message())[0].Deliveries
 	stale := deliveries[0]
 	stale.Feed = 9
-	if err := p.Park(t.Context(), []webhook.Delivery{stale}); err != nil {
+	if err := p.Park(t.Context(), []webhook.Delivery{stale}, store.Hold{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := p.count("delivery WHERE state = 1"); n != 1 {
 		t.Fatal("parked under a stale fence")
 	}
-	if err := p.Park(t.Context(), deliveries); err != nil {
+	if err := p.Park(t.Context(), deliveries, store.Hold{}); err != nil {
 		t.Fatal(err)
 	}
 	fed, err := p.FeedWakes(t.Context(), 10, 10, lease)

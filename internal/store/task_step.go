@@ -242,7 +242,7 @@ func oweForTask(ctx context.Context, tx pgx.Tx, t webhook.Task, step TaskStep) (
 	}
 	d := webhook.Delivery{
 		DeliveryKey: webhook.DeliveryKey{Tenant: t.TenantID, Endpoint: t.EndpointID, Trigger: webhook.TriggerManual},
-		Fence:       webhook.Fence{Feed: 1}, Bulk: true,
+		Fence:       webhook.Fence{Feed: 1}, Lane: webhook.LaneBulk,
 	}
 	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&d.Message)}, func() error {
 		made = append(made, d)

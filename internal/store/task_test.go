@@ -87,7 +87,7 @@ func TestAStepOfATaskIsTakenOnce(t *testing.T) {
 	if _, made, err := p.resend(ids[3], e.ID, released); err != nil || !made {
 		t.Fatal(made, err)
 	}
-	if made := p.owing(got, ids[2], ids[3]); len(made) != 1 || made[0].Message != ids[2] || !made[0].Bulk {
+	if made := p.owing(got, ids[2], ids[3]); len(made) != 1 || made[0].Message != ids[2] || made[0].Lane != webhook.LaneBulk {
 		t.Errorf("made %+v", made)
 	}
 	last := p.reread(task)
@@ -273,12 +273,12 @@ func TestATasksDeliveryStaysBulk(t *testing.T) {
 	task := p.task(p.wide(webhook.TaskReplayMissing, e))
 	made := p.owing(task, ids[0])
 	renewed, err := p.Renew(t.Context(), made, lease, false)
-	if err != nil || len(renewed) != 1 || !renewed[0].Bulk {
+	if err != nil || len(renewed) != 1 || renewed[0].Lane != webhook.LaneBulk {
 		t.Fatalf("renewed as %+v, %v", renewed, err)
 	}
 	live, _, err := p.resend(ids[1], e.ID, released)
 	ok(t, err)
-	ok(t, p.Park(t.Context(), []webhook.Delivery{renewed[0], live}))
+	ok(t, p.Park(t.Context(), []webhook.Delivery{renewed[0], live}, store.Hold{}))
 	if n := p.count("delivery WHERE task_id IS NOT NULL AND state = 2 AND due_at > now()"); n != 1 {
 		t.Errorf("%d of the task wait for another chance", n)
 	}
@@ -287,13 +287,13 @@ func TestATasksDeliveryStaysBulk(t *testing.T) {
 	}
 	p.exec(`UPDATE delivery SET due_at = now() WHERE due_at IS NOT NULL`)
 	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
-	if err != nil || len(fed) != 1 || !fed[0].Bulk {
+	if err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
 		t.Errorf("fed again as %+v, %v", fed, err)
 	}
 	if n, err := p.RecallReleased(t.Context()); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if fed, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease); err != nil || len(fed) != 1 || !fed[0].Bulk {
+	if fed, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease); err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
 		t.Errorf("after a loss of the queue fed as %+v, %v", fed, err)
 	}
 }

@@ -41,7 +41,7 @@ type Fence struct {
 type Delivery struct {
 	DeliveryKey
 	Fence
-	Bulk bool // it is a background task's, and goes behind what is live
+	Lane Lane
 }
 
 // LeaseMargin is how much longer than an attempt a delivery stays with the worker it was handed to:
