@@ -198,7 +198,7 @@ func (v View) saveApplication(tx *gorm.DB, a webhook.Application) (webhook.Appli
 	a.UpdatedAt = v.store.now()
 	a.Metadata = orEmpty(a.Metadata)
 	err := tx.Model(&webhook.Application{}).Where("tenant_id = ? AND id = ?", a.TenantID, a.ID).
-		Select("uid", "name", "throttle_rate", "metadata", "updated_at").UpdateColumns(&a).Error
+		Select("uid", "name", "throttle_rate", "throttle_burst", "metadata", "updated_at").UpdateColumns(&a).Error
 	if uidTaken(err) {
 		return a, applicationTaken(a.UID)
 	}
