@@ -101,7 +101,8 @@ func (v View) ReplaceApplication(ctx context.Context, ref string, a webhook.Appl
 			switch {
 			case err == nil:
 				created = false
-				made.UID, made.Name, made.ThrottleRate, made.Metadata = a.UID, a.Name, a.ThrottleRate, a.Metadata
+				made.UID, made.Name, made.Metadata = a.UID, a.Name, a.Metadata
+				made.ThrottleRate, made.ThrottleBurst = a.ThrottleRate, a.ThrottleBurst
 				made, err = v.saveApplication(tx, made)
 				return err
 			case !errors.Is(err, gorm.ErrRecordNotFound):
