@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/egress"
@@ -36,9 +35,10 @@ type Options struct {
 	Egress         *egress.Client
 	Tasks          *task.Tasks
 	Policy         webhook.Policy
-	AttemptTimeout time.Duration // of one attempt, from the first lookup to the last byte
-	Concurrency    int           // requests at once; 0 = DefaultConcurrency
-	MaxAge         time.Duration // of a message in this installation; its partition goes then
+	Breaker        webhook.Breaker // the zero one = webhook.DefaultBreaker
+	AttemptTimeout time.Duration   // of one attempt, from the first lookup to the last byte
+	Concurrency    int             // requests at once; 0 = DefaultConcurrency
+	MaxAge         time.Duration   // of a message in this installation; its partition goes then
 	Metrics        *telemetry.Metrics
 	Logger         *slog.Logger
 }
@@ -46,10 +46,10 @@ type Options struct {
 // Worker delivers until its Run ends.
 type Worker struct {
 	o       Options
-	slots   *semaphore.Weighted // one per request under way, freed when its result is recorded
-	bulk    *semaphore.Weighted // the same for what background tasks owe, which takes none of the above
+	slots   *slots
 	sends   sync.WaitGroup
 	results *groupcommit.Group[store.Recorded]
+	breaker *breaker
 	stop    context.Context // ends when Run is told to stop
 	stirred chan struct{}   // a task has come since the feeder last looked
 }
@@ -62,31 +62,19 @@ func New(o Options) *Worker {
 	if o.Concurrency == 0 {
 		o.Concurrency = DefaultConcurrency
 	}
-	w := &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency)), stirred: make(chan struct{}, 1)}
-	w.bulk = semaphore.NewWeighted(int64(w.bulkSlots()))
-	return w
-}
-
-// bulkShare is how many times as many requests may be under way for what is live as for background
-// tasks: receivers that keep the latter waiting keep nothing else waiting.
-const bulkShare = 8
-
-func (w *Worker) bulkSlots() int { return max(1, w.o.Concurrency/bulkShare) }
-
-// slotsOf are those that a task's deliveries take; it carries only one kind.
-func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size int) {
-	if d.Lane == webhook.LaneBulk {
-		return w.bulk, w.bulkSlots()
+	if o.Breaker == (webhook.Breaker{}) {
+		o.Breaker = webhook.DefaultBreaker
 	}
-	return w.slots, w.o.Concurrency
+	return &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
 }
 
 // Run delivers until ctx ends. Then it takes no more tasks, lets every request that is under way end
 // and its result be recorded, and returns: what it had not begun is handed to another worker.
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
+	w.breaker = w.watch()
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.slots.all() + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })
@@ -96,6 +84,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	err := agents.Wait()
 	w.sends.Wait()
 	w.results.Close()
+	w.breaker.close()
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("worker: %w", err)
 	}

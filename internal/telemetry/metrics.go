@@ -24,10 +24,12 @@ type Metrics struct {
 	AcceptCommit      prometheus.Histogram // seconds one accept transaction takes
 	ResultBatchSize   prometheus.Histogram // results in one transaction
 	ResultCommit      prometheus.Histogram // seconds one result transaction takes
-	FeederScan        prometheus.Histogram // seconds one scan for due deliveries takes
+	FeederScan        prometheus.Histogram // seconds it takes to find the wakes that are due
+	FeederLook        prometheus.Histogram // seconds one look of the feeder takes, releasing included
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
+	Throttled         prometheus.Counter   // of them because a limit had been reached
 	ExecutorInFlight  prometheus.Gauge     // deliveries being made by this process
 
 	registry        *prometheus.Registry
@@ -35,6 +37,7 @@ type Metrics struct {
 	attemptDuration prometheus.Histogram
 	released        map[Reason]prometheus.Counter
 	fenced          map[FencedKind]prometheus.Counter
+	breakers        map[BreakerTurn]prometheus.Counter
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -62,6 +65,17 @@ const (
 	FencedRenew   FencedKind = "renew"   // a late task could not renew its lease
 	FencedFailure FencedKind = "failure" // a late failure changed nothing
 	FencedSuccess FencedKind = "success" // a late success ended a delivery handed on meanwhile
+)
+
+// BreakerTurn is what became of an endpoint's circuit breaker.
+type BreakerTurn string
+
+// The turns.
+const (
+	BreakerOpened      BreakerTurn = "opened"
+	BreakerProbeFailed BreakerTurn = "probe_failed"
+	BreakerProbeUnsent BreakerTurn = "probe_unsent" // what was to be the probe ended without a request
+	BreakerClosed      BreakerTurn = "closed"
 )
 
 // attemptKey is class and trigger of an attempt as labels.
@@ -121,16 +135,19 @@ func NewMetrics() *Metrics {
 		AcceptCommit:      histogram("posthaste_accept_commit_seconds", "Duration of an accept transaction.", commitBuckets),
 		ResultBatchSize:   histogram("posthaste_result_batch_size", "Results recorded in one transaction.", sizeBuckets),
 		ResultCommit:      histogram("posthaste_result_commit_seconds", "Duration of a result transaction.", commitBuckets),
-		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for due deliveries.", commitBuckets),
+		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for endpoints with parked deliveries.", commitBuckets),
+		FeederLook:        histogram("posthaste_feeder_look_seconds", "Duration of a look of the feeder, releasing included.", commitBuckets),
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
+		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
 		ExecutorInFlight:  gauge("posthaste_executor_in_flight", "Deliveries being made by this process."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
 		attemptDuration:   histogram("posthaste_attempt_duration_seconds", "Duration of an attempt, from resolving to the end of the answer.", attemptBuckets),
 		released:          map[Reason]prometheus.Counter{},
 		fenced:            map[FencedKind]prometheus.Counter{},
+		breakers:          map[BreakerTurn]prometheus.Counter{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -153,6 +170,10 @@ func NewMetrics() *Metrics {
 	fenced := vec("posthaste_fenced_total", "Stale work kept from acting, by kind.", "kind")
 	for _, k := range []FencedKind{FencedTask, FencedRenew, FencedFailure, FencedSuccess} {
 		m.fenced[k] = fenced.WithLabelValues(string(k))
+	}
+	breakers := vec("posthaste_breaker_turns_total", "Circuit breakers of endpoints turned by this process, by kind.", "kind")
+	for _, t := range []BreakerTurn{BreakerOpened, BreakerProbeFailed, BreakerProbeUnsent, BreakerClosed} {
+		m.breakers[t] = breakers.WithLabelValues(string(t))
 	}
 	return m
 }
@@ -180,6 +201,9 @@ func (m *Metrics) Released(reason Reason, n int) { m.released[reason].Add(float6
 // Fenced counts n times that the fence kept something from happening. It panics on a kind that is not
 // one of the constants.
 func (m *Metrics) Fenced(kind FencedKind, n int) { m.fenced[kind].Add(float64(n)) }
+
+// Breaker counts a turn of an endpoint's breaker. It panics on one that is not one of the constants.
+func (m *Metrics) Breaker(turn BreakerTurn) { m.breakers[turn].Inc() }
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {
