@@ -18,8 +18,9 @@ var groups = []struct{ id, name, description string }{
 	{"message-attempt", "Message attempt", "An attempt is one HTTP request of a delivery, with what came back. Deliveries that ended without a request are listed, too."},
 	{"background-task", "Background task", "Long operations run in the background; a task shows how far one has come."},
 	{"authentication", "Authentication", "Application tokens let a customer's browser manage that one customer's endpoints, and nothing else."},
+	{"limits", "Limits", "What a tenant may use, and how much of it is used."},
 	{"health", "Health", "Whether the installation can be used."},
-	{"operator", "Operator", "Tenants and their API keys. These take the operator's token, and are there only if the installation has one."},
+	{"operator", "Operator", "Tenants, their API keys and plans. These take the operator's token, and are there only if the installation has one."},
 }
 
 // descriptions say what the summary and the fields of an operation do not.
@@ -57,6 +58,10 @@ var descriptions = map[string]string{
 	"v1.authentication.expire-all": "They stop working everywhere within a second.",
 	"v1.authentication.logout":     "It stops working everywhere within a second.",
 	"v1.operator.tenant.delete":    "Everything the tenant has goes with it.",
+	"v1.limits.get":                "They come from the plan and from what the operator has set beside it. A rate that is exceeded is answered with 429.",
+	"v1.operator.plan.update":      "Its limits are replaced as a whole, and hold within a second for every tenant that has the plan.",
+	"v1.operator.plan.delete":      "A plan that a tenant has is not deleted; the answer is 409.",
+	"v1.operator.tenant.patch":     "What is absent stays as it is. `limits` is replaced as a whole; each that is set there takes the place of the plan's.",
 	"v1.operator.api-key.create":   "The key itself is in this answer, and never shown again.",
 }
 

@@ -103,7 +103,7 @@ func TestCustomersMayDoWhatTheContractListsAndNothingElse(t *testing.T) {
 			for _, app := range []string{values["app_id"], "by-uid"} {
 				in := maps.Clone(values)
 				in["app_id"] = app
-				in["tenant_id"], in["key_id"] = owner.id.String(), "nobody"
+				in["tenant_id"], in["key_id"], in["plan_name"] = owner.id.String(), "nobody", "nothing"
 				if id == "v1.endpoint.delete" {
 					in["endpoint_id"] = owner.endpoint(app)
 				}

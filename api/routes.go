@@ -24,6 +24,8 @@ const (
 	tenantsPath      = operatorPath + "/tenant"
 	oneTenant        = tenantsPath + "/{tenant_id}"
 	apiKeysPath      = oneTenant + "/api-key"
+	plansPath        = operatorPath + "/plan"
+	onePlan          = plansPath + "/{plan_name}"
 )
 
 var (
@@ -121,13 +123,19 @@ func (s *server) routes() []route {
 		tenant(auth.Write, post, oneTask+"/resume", "v1.background-task.resume", "Let a background task go on", ok, handle(s.taskResume)),
 		tenant(auth.Write, post, oneTask+"/cancel", "v1.background-task.cancel", "End a background task", ok, handle(s.taskCancel)),
 
+		tenant(auth.Read, get, basePath+"/limits", "v1.limits.get", "Get what you may use and how much of it is used", ok, handle(s.limitsGet)),
+
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),
 		operator(get, oneTenant, "v1.operator.tenant.get", "Get a tenant", ok, handle(s.tenantGet)),
-		operator(patch, oneTenant, "v1.operator.tenant.patch", "Change a tenant's name and rules", ok, handle(s.tenantPatch)),
+		operator(patch, oneTenant, "v1.operator.tenant.patch", "Change a tenant's name, rules, plan and limits", ok, handle(s.tenantPatch)),
 		operator(del, oneTenant, "v1.operator.tenant.delete", "Delete a tenant", noContent, handle(s.tenantDelete)),
 		operator(get, apiKeysPath, "v1.operator.api-key.list", "List a tenant's API keys", ok, handle(s.apiKeyList)),
 		operator(post, apiKeysPath, "v1.operator.api-key.create", "Create an API key", upserted, handle(s.apiKeyCreate)),
 		optional(operator(post, apiKeysPath+"/{key_id}/expire", "v1.operator.api-key.expire", "End an API key", noContent, handle(s.apiKeyExpire))),
+		operator(get, plansPath, "v1.operator.plan.list", "List plans", ok, handle(s.planList)),
+		operator(get, onePlan, "v1.operator.plan.get", "Get a plan", ok, handle(s.planGet)),
+		operator(put, onePlan, "v1.operator.plan.update", "Replace or create a plan", upserted, handle(s.planPut)),
+		operator(del, onePlan, "v1.operator.plan.delete", "Delete a plan", noContent, handle(s.planDelete)),
 	}
 }

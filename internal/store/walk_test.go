@@ -149,6 +149,13 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 			}
 			return nil
 		}, nothing}},
+		"Usage": tenantOnly(nothing, func(ctx context.Context, v store.View) error {
+			t, _, err := v.Usage(ctx)
+			if err == nil && t.ID != mine.tenant.ID {
+				return errSeen
+			}
+			return err
+		}),
 		"CreateApplication": tenantOnly(nothing, func(ctx context.Context, v store.View) error {
 			// The uid is theirs, which is none of our business: each tenant has its own.
 			a, created, err := v.CreateApplication(ctx, webhook.Application{Name: "x", UID: theirs.app.UID}, true)

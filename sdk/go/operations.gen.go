@@ -42,6 +42,7 @@ type Client struct {
 	BackgroundTasks BackgroundTasks
 	Endpoints       Endpoints
 	EventTypes      EventTypes
+	Limits          Limits
 	Messages        Messages
 	Operator        Operator
 
@@ -58,6 +59,11 @@ type EventTypes struct {
 	c *conn
 }
 
+// Limits are what a tenant may use.
+type Limits struct {
+	c *conn
+}
+
 // Messages are what is posted, once each.
 type Messages struct {
 	c *conn
@@ -66,7 +72,13 @@ type Messages struct {
 // Operator is what only the operator of an installation may do: its key is the operator's token.
 type Operator struct {
 	APIKeys APIKeys
+	Plans   Plans
 	Tenants Tenants
+}
+
+// Plans are named sets of limits that tenants are given.
+type Plans struct {
+	c *conn
 }
 
 // Tenants are the companies that share an installation.
@@ -82,9 +94,11 @@ func newClient(c *conn) *Client {
 		BackgroundTasks: BackgroundTasks{c: c},
 		Endpoints:       Endpoints{c: c},
 		EventTypes:      EventTypes{c: c},
+		Limits:          Limits{c: c},
 		Messages:        Messages{c: c},
 		Operator: Operator{
 			APIKeys: APIKeys{c: c},
+			Plans:   Plans{c: c},
 			Tenants: Tenants{c: c},
 		},
 		c: c,
@@ -1016,6 +1030,59 @@ func (g EventTypes) Delete(ctx context.Context, name string, opts ...EventTypeDe
 	return g.c.do(ctx, request{method: "DELETE", path: "/api/v1/event-type/{name}", args: []string{name}, query: q}, nil)
 }
 
+// Get gets what you may use and how much of it is used. They come from the plan and from what the operator
+// has set beside it. A rate that is exceeded is answered with 429. It needs the scope read.
+func (g Limits) Get(ctx context.Context) (TenantLimits, error) {
+	return call[TenantLimits](ctx, g.c, request{method: "GET", path: "/api/v1/limits"})
+}
+
+// PlanListOptions are what Operator.Plans.List may be given; the zero value of each field leaves it to the
+// server.
+type PlanListOptions struct {
+	// Items per page; 50 if it is 0.
+	Limit int
+	// An iterator of an earlier page; a leading - walks backwards.
+	Iterator string
+	// Order by age.
+	Order Order
+}
+
+// List lists plans.
+func (g Plans) List(ctx context.Context, opts ...PlanListOptions) iter.Seq2[Plan, error] {
+	o := last(opts)
+	return walk(o.Iterator, func(iterator string) (Page[Plan], error) {
+		o := o
+		o.Iterator = iterator
+		return g.ListPage(ctx, o)
+	})
+}
+
+// ListPage is one page of List.
+func (g Plans) ListPage(ctx context.Context, opts ...PlanListOptions) (Page[Plan], error) {
+	o := last(opts)
+	q := query{}
+	q.add("limit", o.Limit)
+	q.add("iterator", o.Iterator)
+	q.add("order", o.Order)
+	return call[Page[Plan]](ctx, g.c, request{method: "GET", path: "/api/v1/operator/plan", query: q})
+}
+
+// Get gets a plan.
+func (g Plans) Get(ctx context.Context, name string) (Plan, error) {
+	return call[Plan](ctx, g.c, request{method: "GET", path: "/api/v1/operator/plan/{name}", args: []string{name}})
+}
+
+// Update replaces or creates a plan. Its limits are replaced as a whole, and hold within a second for every
+// tenant that has the plan.
+func (g Plans) Update(ctx context.Context, name string, in PlanIn) (Plan, error) {
+	return call[Plan](ctx, g.c, request{method: "PUT", path: "/api/v1/operator/plan/{name}", args: []string{name}, body: in})
+}
+
+// Delete deletes a plan. A plan that a tenant has is not deleted; the answer is 409.
+func (g Plans) Delete(ctx context.Context, name string) error {
+	return g.c.do(ctx, request{method: "DELETE", path: "/api/v1/operator/plan/{name}", args: []string{name}}, nil)
+}
+
 // TenantListOptions are what Operator.Tenants.List may be given; the zero value of each field leaves it to
 // the server.
 type TenantListOptions struct {
@@ -1057,7 +1124,8 @@ func (g Tenants) Get(ctx context.Context, tenant string) (Tenant, error) {
 	return call[Tenant](ctx, g.c, request{method: "GET", path: "/api/v1/operator/tenant/{tenant}", args: []string{tenant}})
 }
 
-// Patch changes a tenant's name and rules.
+// Patch changes a tenant's name, rules, plan and limits. What is absent stays as it is. `limits` is replaced
+// as a whole; each that is set there takes the place of the plan's.
 func (g Tenants) Patch(ctx context.Context, tenant string, in TenantPatch) (Tenant, error) {
 	return call[Tenant](ctx, g.c, request{method: "PATCH", path: "/api/v1/operator/tenant/{tenant}", args: []string{tenant}, body: in})
 }

@@ -60,6 +60,8 @@ type ApplicationIn struct {
 	Name string `json:"name"`
 	// At most 4096 bytes as JSON.
 	Metadata map[string]string `json:"metadata,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second to all its endpoints together.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -68,21 +70,23 @@ type ApplicationIn struct {
 
 // Application is one of a tenant's customers.
 type Application struct {
-	ID           string            `json:"id"`
-	UID          string            `json:"uid"`
-	Name         string            `json:"name"`
-	ThrottleRate int               `json:"throttleRate"`
-	Metadata     map[string]string `json:"metadata"`
-	CreatedAt    time.Time         `json:"createdAt"`
-	UpdatedAt    time.Time         `json:"updatedAt"`
+	ID            string            `json:"id"`
+	UID           string            `json:"uid"`
+	Name          string            `json:"name"`
+	ThrottleRate  int               `json:"throttleRate"`
+	ThrottleBurst int               `json:"throttleBurst"`
+	Metadata      map[string]string `json:"metadata"`
+	CreatedAt     time.Time         `json:"createdAt"`
+	UpdatedAt     time.Time         `json:"updatedAt"`
 }
 
 // ApplicationPatch is for Applications.Patch.
 type ApplicationPatch struct {
 	// Replaces what was there as a whole.
-	Metadata     Optional[map[string]string] `json:"metadata,omitzero"`
-	Name         Optional[string]            `json:"name,omitzero"`
-	ThrottleRate Nullable[int]               `json:"throttleRate,omitzero"`
+	Metadata      Optional[map[string]string] `json:"metadata,omitzero"`
+	Name          Optional[string]            `json:"name,omitzero"`
+	ThrottleBurst Nullable[int]               `json:"throttleBurst,omitzero"`
+	ThrottleRate  Nullable[int]               `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID Nullable[string] `json:"uid,omitzero"`
 }
@@ -229,6 +233,8 @@ type EndpointIn struct {
 	// The signing key: whsec_ and base64 of 24 to 75 bytes (HMAC), or whsk_ and base64 of 64 bytes (Ed25519). One
 	// is made if there is none.
 	Secret string `json:"secret,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -257,17 +263,18 @@ type EndpointMessage struct {
 
 // Endpoint is a URL that an application wants called.
 type Endpoint struct {
-	ID           string            `json:"id"`
-	UID          string            `json:"uid"`
-	URL          string            `json:"url"`
-	Description  string            `json:"description"`
-	Disabled     bool              `json:"disabled"`
-	EventTypes   []string          `json:"eventTypes"`
-	Channels     []string          `json:"channels"`
-	ThrottleRate int               `json:"throttleRate"`
-	Metadata     map[string]string `json:"metadata"`
-	CreatedAt    time.Time         `json:"createdAt"`
-	UpdatedAt    time.Time         `json:"updatedAt"`
+	ID            string            `json:"id"`
+	UID           string            `json:"uid"`
+	URL           string            `json:"url"`
+	Description   string            `json:"description"`
+	Disabled      bool              `json:"disabled"`
+	EventTypes    []string          `json:"eventTypes"`
+	Channels      []string          `json:"channels"`
+	ThrottleRate  int               `json:"throttleRate"`
+	ThrottleBurst int               `json:"throttleBurst"`
+	Metadata      map[string]string `json:"metadata"`
+	CreatedAt     time.Time         `json:"createdAt"`
+	UpdatedAt     time.Time         `json:"updatedAt"`
 }
 
 // EndpointPatch is for Endpoints.Patch.
@@ -277,8 +284,9 @@ type EndpointPatch struct {
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
 	EventTypes  Nullable[[]string] `json:"eventTypes,omitzero"`
 	// Replaces what was there as a whole.
-	Metadata     Optional[map[string]string] `json:"metadata,omitzero"`
-	ThrottleRate Nullable[int]               `json:"throttleRate,omitzero"`
+	Metadata      Optional[map[string]string] `json:"metadata,omitzero"`
+	ThrottleBurst Nullable[int]               `json:"throttleBurst,omitzero"`
+	ThrottleRate  Nullable[int]               `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID Nullable[string] `json:"uid,omitzero"`
 	URL Optional[string] `json:"url,omitzero"`
@@ -324,6 +332,8 @@ type EndpointUpdate struct {
 	EventTypes []string `json:"eventTypes,omitzero"`
 	// At most 4096 bytes as JSON.
 	Metadata map[string]string `json:"metadata,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -443,6 +453,48 @@ type Header struct {
 	Value string `json:"value"`
 }
 
+// LimitsIn is a part of what is sent.
+type LimitsIn struct {
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst,omitzero"`
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate,omitzero"`
+	KeyBurst    int `json:"keyBurst,omitzero"`
+	// Messages per second that are accepted of one API key.
+	KeyRate int `json:"keyRate,omitzero"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints,omitzero"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload,omitzero"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay,omitzero"`
+	PublishBurst   int `json:"publishBurst,omitzero"`
+	// Messages per second that are accepted.
+	PublishRate int `json:"publishRate,omitzero"`
+	// The share of what is free, against other tenants'; null: 1.
+	Weight int `json:"weight,omitzero"`
+}
+
+// LimitSet are limits; zero is none.
+type LimitSet struct {
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst"`
+	// Messages per second that are accepted.
+	PublishRate  int `json:"publishRate"`
+	PublishBurst int `json:"publishBurst"`
+	// Messages per second that are accepted of one API key.
+	KeyRate  int `json:"keyRate"`
+	KeyBurst int `json:"keyBurst"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload"`
+}
+
 // MessageBatchError says why one message of a batch was refused.
 type MessageBatchError struct {
 	// A machine's word for what is wrong.
@@ -539,6 +591,41 @@ type Message struct {
 	// Where the payload does not fit its event type's schema; only in the answer to a publish, if the tenant
 	// wants to be warned.
 	Warnings []string `json:"warnings"`
+}
+
+// OperatorLimitSet are limits as the operator sees them; zero is none.
+type OperatorLimitSet struct {
+	// The share of what is free, against other tenants'; null: 1.
+	Weight int `json:"weight"`
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst"`
+	// Messages per second that are accepted.
+	PublishRate  int `json:"publishRate"`
+	PublishBurst int `json:"publishBurst"`
+	// Messages per second that are accepted of one API key.
+	KeyRate  int `json:"keyRate"`
+	KeyBurst int `json:"keyBurst"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload"`
+}
+
+// PlanIn is for Operator.Plans.Update.
+type PlanIn struct {
+	Limits LimitsIn `json:"limits"`
+}
+
+// Plan is a named set of limits that tenants are given.
+type Plan struct {
+	Name      string           `json:"name"`
+	Limits    OperatorLimitSet `json:"limits"`
+	CreatedAt time.Time        `json:"createdAt"`
+	UpdatedAt time.Time        `json:"updatedAt"`
 }
 
 // PortalAccessIn is for Authentication.AppPortalAccess.
@@ -643,8 +730,20 @@ type Task struct {
 // TenantIn is for Operator.Tenants.Create.
 type TenantIn struct {
 	Name string `json:"name"`
+	// Where they differ from the plan's.
+	Limits LimitsIn `json:"limits,omitzero"`
+	// The name of a plan.
+	Plan string `json:"plan,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID string `json:"uid,omitzero"`
+}
+
+// TenantLimits are what a tenant may use, and how much of it is used.
+type TenantLimits struct {
+	// The name of the plan that the limits come from; null: none.
+	Plan   string      `json:"plan"`
+	Limits LimitSet    `json:"limits"`
+	Usage  TenantUsage `json:"usage"`
 }
 
 // Tenant is a company that shares an installation.
@@ -658,14 +757,33 @@ type Tenant struct {
 	SchemaValidation SchemaValidation `json:"schemaValidation"`
 	// Refuse messages of event types that do not exist or are archived.
 	StrictEventTypes bool `json:"strictEventTypes"`
+	// The name of its plan; null: none.
+	Plan string `json:"plan"`
+	// Where they differ from the plan's; null: they do not.
+	Limits OperatorLimitSet `json:"limits"`
+	// What holds; null: no limit.
+	EffectiveLimits OperatorLimitSet `json:"effectiveLimits"`
 }
 
 // TenantPatch is for Operator.Tenants.Patch.
 type TenantPatch struct {
-	Name Optional[string] `json:"name,omitzero"`
+	// Replaces what was there as a whole.
+	Limits Optional[LimitsIn] `json:"limits,omitzero"`
+	Name   Optional[string]   `json:"name,omitzero"`
+	// The name of a plan.
+	Plan Nullable[string] `json:"plan,omitzero"`
 	// What becomes of a message whose payload does not fit its event type's schemas.
 	SchemaValidation Optional[SchemaValidation] `json:"schemaValidation,omitzero"`
 	StrictEventTypes Optional[bool]             `json:"strictEventTypes,omitzero"`
+}
+
+// TenantUsage is how much of what is limited by number is used.
+type TenantUsage struct {
+	// Accepted since midnight in UTC. Without a limit of messages a day, counted up to 100,000.
+	MessagesToday int `json:"messagesToday"`
+	// The next midnight in UTC.
+	ResetsAt  time.Time `json:"resetsAt"`
+	Endpoints int       `json:"endpoints"`
 }
 
 // Timings are the phases of an attempt, in microseconds.
