@@ -22,6 +22,7 @@ import (
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -120,7 +121,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}
 	a.checkQueue(ctx)
-	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Metrics: a.metrics, Logger: a.log})
+	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Limiter: ratelimit.New(a.queue), Metrics: a.metrics, Logger: a.log})
 	a.tasks = task.New(task.Options{
 		Store: a.store, Dispatcher: a.dispatcher, Lease: o.Config.AttemptTimeout + webhook.LeaseMargin, Rate: o.Config.TaskRate,
 		Metrics: a.metrics, Logger: a.log,

@@ -24,10 +24,12 @@ type Metrics struct {
 	AcceptCommit      prometheus.Histogram // seconds one accept transaction takes
 	ResultBatchSize   prometheus.Histogram // results in one transaction
 	ResultCommit      prometheus.Histogram // seconds one result transaction takes
-	FeederScan        prometheus.Histogram // seconds one scan for due deliveries takes
+	FeederScan        prometheus.Histogram // seconds it takes to find the wakes that are due
+	FeederLook        prometheus.Histogram // seconds one look of the feeder takes, releasing included
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
+	Throttled         prometheus.Counter   // of them because a limit had been reached
 	ExecutorInFlight  prometheus.Gauge     // deliveries being made by this process
 
 	registry        *prometheus.Registry
@@ -133,10 +135,12 @@ func NewMetrics() *Metrics {
 		AcceptCommit:      histogram("posthaste_accept_commit_seconds", "Duration of an accept transaction.", commitBuckets),
 		ResultBatchSize:   histogram("posthaste_result_batch_size", "Results recorded in one transaction.", sizeBuckets),
 		ResultCommit:      histogram("posthaste_result_commit_seconds", "Duration of a result transaction.", commitBuckets),
-		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for due deliveries.", commitBuckets),
+		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for endpoints with parked deliveries.", commitBuckets),
+		FeederLook:        histogram("posthaste_feeder_look_seconds", "Duration of a look of the feeder, releasing included.", commitBuckets),
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
+		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
 		ExecutorInFlight:  gauge("posthaste_executor_in_flight", "Deliveries being made by this process."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
