@@ -13,6 +13,7 @@ var (
 		"message-attempt": "Attempts",
 		"authentication":  "Authentication",
 		"health":          "Health",
+		"backlog":         "Backlog",
 		"operator":        "Operator",
 	}
 	// groupDocs say what a group is for.
@@ -24,6 +25,7 @@ var (
 		"Messages":        "Messages are what is posted, once each.",
 		"Attempts":        "Attempts are the HTTP requests by which messages are delivered.",
 		"Authentication":  "Authentication makes and ends application tokens.",
+		"Backlog":         "Backlog is what waits to be delivered.",
 		"BackgroundTasks": "BackgroundTasks are replays and erasures that go on by themselves.",
 		"Operator":        "Operator is what only the operator of an installation may do: its key is the operator's token.",
 		"Tenants":         "Tenants are the companies that share an installation.",
@@ -68,6 +70,9 @@ var (
 		"EndpointHeaders":     "are an endpoint's custom headers.",
 		"EndpointMessage":     "is a message and what became of it at one endpoint.",
 		"EndpointSecret":      "is what an endpoint's deliveries are verified with.",
+		"EndpointStatus":      "is how an endpoint's deliveries go.",
+		"CancelPending":       "is what came of canceling.",
+		"Backlog":             "is what waits for all endpoints.",
 		"EndpointStats":       "counts attempts by how they ended.",
 		"EventType":           "is a named, documented kind of message.",
 		"EventTypeFromImport": "is an event type as an import would leave it.",
