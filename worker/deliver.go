@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/posthaste/posthaste/internal/failpoint"
@@ -32,15 +31,16 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.stop, cancel)()
-	slots, size := w.slotsOf(deliveries[0])
-	for chunk := range slices.Chunk(deliveries, size) {
-		n := int64(len(chunk))
-		if err := slots.Acquire(waiting, n); err != nil {
-			w.o.Dispatcher.PutBack(chunk, store.Hold{})
-			continue
+	lane := deliveries[0].Lane // a task carries only one
+	for rest := deliveries; len(rest) > 0; {
+		n, err := w.slots.take(waiting, lane, len(rest))
+		if err != nil {
+			w.o.Dispatcher.PutBack(rest, store.Hold{})
+			return nil
 		}
-		err := waiting.Err()
-		if err == nil {
+		chunk := rest[:n]
+		rest = rest[n:]
+		if err = waiting.Err(); err == nil {
 			err = w.begin(context.WithoutCancel(ctx), chunk)
 		}
 		for err != nil && waiting.Err() == nil {
@@ -49,14 +49,14 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 			err = w.begin(context.WithoutCancel(ctx), chunk)
 		}
 		if err != nil {
-			slots.Release(n)
+			w.slots.leave(lane, n)
 			w.o.Dispatcher.PutBack(chunk, store.Hold{})
 		}
 	}
 	return nil
 }
 
-// begin starts what may be started. It owns one slot per delivery, unless it fails; then it has started
+// begin starts what may be started. It owns one place per delivery, unless it fails; then it has started
 // nothing.
 func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
@@ -85,19 +85,20 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	for _, j := range jobs {
 		ring.add(j.Secrets)
 	}
-	slots, _ := w.slotsOf(deliveries[0])
+	unused := 0
+	defer func() { w.slots.leave(deliveries[0].Lane, unused) }()
 	var held []webhook.Delivery
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
 		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
 		case stale:
-			slots.Release(1)
+			unused++
 			continue
 		case tooLate, suspect:
 			fence, ok := renewed[j.Delivery.DeliveryKey]
 			if !ok {
 				w.o.Metrics.Fenced(telemetry.FencedRenew, 1)
-				slots.Release(1)
+				unused++
 				continue
 			}
 			j.Delivery.Fence = fence
@@ -105,7 +106,7 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		case mayGo:
 		}
 		if j.Gate.Holds() {
-			slots.Release(1)
+			unused++
 			held = append(held, j.Delivery)
 			continue
 		}
@@ -241,16 +242,16 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
-	failpoint.Hit(failpoint.WorkerBeforeSend)
+	failpoint.HitOf(failpoint.WorkerBeforeSend, j.Endpoint.URL)
 	request, signedWith, class, err := render(j, ring, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
 		return next
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
-	defer cancel()
-	got := w.o.Egress.Send(ctx, request)
-	failpoint.Hit(failpoint.WorkerAfterSend)
+	request.Deadline = earlier(start.Add(w.o.AttemptTimeout), lease)
+	a.Sent = true // whatever becomes of us from here on
+	got := w.o.Egress.Send(context.Background(), request)
+	failpoint.HitOf(failpoint.WorkerAfterSend, j.Endpoint.URL)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)
 	a.Detail.SignedWith = signedWith

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/internal/store"
-	"github.com/posthaste/posthaste/internal/webhook"
 )
 
 const (
@@ -22,8 +21,8 @@ const (
 	recordGrace = 10 * time.Second
 )
 
-// finish sends a result on to be recorded; until it is, it holds its slot. There is room for one per
-// slot, so it is never refused while Run runs.
+// finish sends a result on to be recorded; until it is, it holds its place. There is room for one per
+// place, so it is never refused while Run runs.
 func (w *Worker) finish(r store.Recorded) {
 	if err := w.results.Add(r, resultBytes+len(r.Attempt.Response)); err != nil {
 		w.o.Logger.Error("result dropped; the delivery is repeated when its lease ends", "message", r.Attempt.MessageID.String(), "error", err)
@@ -31,7 +30,7 @@ func (w *Worker) finish(r store.Recorded) {
 	}
 }
 
-// record writes a batch of results, however long Postgres is away: until then their slots stay taken,
+// record writes a batch of results, however long Postgres is away: until then their places stay taken,
 // and the process takes on nothing it could not record.
 func (w *Worker) record(batch []store.Recorded) {
 	defer w.free(batch)
@@ -61,14 +60,11 @@ func (w *Worker) record(batch []store.Recorded) {
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
 }
 
-// free gives the slots of results back.
+// free gives the places of results back.
 func (w *Worker) free(batch []store.Recorded) {
-	bulk := int64(0)
+	var p places
 	for _, r := range batch {
-		if r.Delivery.Lane == webhook.LaneBulk {
-			bulk++
-		}
+		p.fast[r.Delivery.Lane]++
 	}
-	w.bulk.Release(bulk)
-	w.slots.Release(int64(len(batch)) - bulk)
+	w.slots.free(p)
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/egress"
@@ -47,8 +46,7 @@ type Options struct {
 // Worker delivers until its Run ends.
 type Worker struct {
 	o       Options
-	slots   *semaphore.Weighted // one per request under way, freed when its result is recorded
-	bulk    *semaphore.Weighted // the same for what background tasks owe, which takes none of the above
+	slots   *slots
 	sends   sync.WaitGroup
 	results *groupcommit.Group[store.Recorded]
 	breaker *breaker
@@ -67,23 +65,7 @@ func New(o Options) *Worker {
 	if o.Breaker == (webhook.Breaker{}) {
 		o.Breaker = webhook.DefaultBreaker
 	}
-	w := &Worker{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency)), stirred: make(chan struct{}, 1)}
-	w.bulk = semaphore.NewWeighted(int64(w.bulkSlots()))
-	return w
-}
-
-// bulkShare is how many times as many requests may be under way for what is live as for background
-// tasks: receivers that keep the latter waiting keep nothing else waiting.
-const bulkShare = 8
-
-func (w *Worker) bulkSlots() int { return max(1, w.o.Concurrency/bulkShare) }
-
-// slotsOf are those that a task's deliveries take; it carries only one kind.
-func (w *Worker) slotsOf(d webhook.Delivery) (slots *semaphore.Weighted, size int) {
-	if d.Lane == webhook.LaneBulk {
-		return w.bulk, w.bulkSlots()
-	}
-	return w.slots, w.o.Concurrency
+	return &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
 }
 
 // Run delivers until ctx ends. Then it takes no more tasks, lets every request that is under way end
@@ -92,7 +74,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
 	w.breaker = w.watch()
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*(w.o.Concurrency+w.bulkSlots()) + maxResults, WaitingSize: math.MaxInt,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.slots.all() + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })

@@ -196,10 +196,21 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 	})
 }
 
+// resolver asks one name server, whatever the machine is configured to ask; nil if it names none.
+func resolver(server string) *net.Resolver {
+	if server == "" {
+		return nil
+	}
+	return &net.Resolver{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, network, server)
+	}}
+}
+
 func (a *App) buildWorker(policy egress.Policy) {
 	c := a.o.Config
 	a.egress = egress.New(egress.Options{
-		Policy: policy, Timeout: c.AttemptTimeout,
+		Policy: policy, Timeout: c.AttemptTimeout, Resolver: resolver(c.NameServer),
 		// As many as may be under way: with fewer, a busy host's connections are closed only to be opened again.
 		MaxIdleConnsPerHost: c.WorkerConcurrency,
 	})
