@@ -172,7 +172,7 @@ WITH gone AS (
 INSERT INTO attempt (tenant_id, app_id, message_id, endpoint_id, id, trigger, number, sent, final, status,
 	http_status, error_class, duration_ms, url, detail)
 SELECT g.tenant_id, @app, g.message_id, g.endpoint_id,
-	overlay(gen_random_uuid()::text PLACING left(@id::uuid::text, 15) FROM 1 FOR 15)::uuid,
+	overlay(gen_random_uuid()::text PLACING left(@id, 15) FROM 1 FOR 15)::uuid,
 	g.trigger, g.attempt + 1, false, true, @status, 0, @class, 0, @url, @detail
 FROM gone g`
 )
@@ -200,8 +200,9 @@ func (v View) CancelPending(ctx context.Context, appRef, ref string) (canceled i
 		for _, state := range []webhook.State{webhook.StateParked, webhook.StateWaiting} {
 			done := tx.Exec(fmt.Sprintf(cancelSQL, state), map[string]any{
 				"tenant": gorm.Expr("?::uuid", e.TenantID), "endpoint": gorm.Expr("?::uuid", e.ID), "app": gorm.Expr("?::uuid", e.ApplicationID),
-				"limit": gorm.Expr("?::integer", MaxCanceled-canceled), "id": webhook.NewAttemptIDAt(v.store.now()),
-				"status": gorm.Expr("?::smallint", int16(webhook.StatusCanceled)), "class": string(webhook.ClassCanceled), "url": e.URL, "detail": detail,
+				"limit": gorm.Expr("?::integer", MaxCanceled-canceled), "id": gorm.Expr("?::uuid::text", webhook.NewAttemptIDAt(v.store.now())),
+				"status": gorm.Expr("?::smallint", int16(webhook.StatusCanceled)), "class": gorm.Expr("?::text", string(webhook.ClassCanceled)),
+				"url": gorm.Expr("?::text", e.URL), "detail": gorm.Expr("?::bytea", detail),
 			})
 			if done.Error != nil {
 				return done.Error
