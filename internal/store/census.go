@@ -10,8 +10,9 @@ import (
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
-// MaxCensus is how many deliveries a Census counts of each kind, over all tenants.
-const MaxCensus = 100_000
+// MaxCensus is how many deliveries a Census counts of each kind, over all tenants: it is taken every few
+// seconds, beside whatever backlog.
+const MaxCensus = 10_000
 
 // Census is what is open in the whole installation, counted no further than MaxCensus.
 type Census struct {

@@ -192,7 +192,7 @@ func NewMetrics() *Metrics {
 		m.gates[state] = gates.WithLabelValues(name)
 	}
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 100,000 of each state; shown by one process.",
+		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 10,000 of each state; shown by one process.",
 	}, []string{"state"})
 	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked"} {
 		m.open[state] = open.WithLabelValues(name)
