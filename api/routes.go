@@ -75,6 +75,11 @@ func (s *server) routes() []route {
 		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch))),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/stats", "v1.endpoint.get-stats", "Count the attempts to an endpoint", ok, handle(s.endpointStats))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/status", "v1.endpoint.get-status", "Get how an endpoint's deliveries go", ok, handle(s.endpointStatus))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/pause", "v1.endpoint.pause", "Hold back what an endpoint is owed", ok, handle(s.endpointPause))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/resume", "v1.endpoint.resume", "Let an endpoint's deliveries go on", ok, handle(s.endpointResume))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/cancel-pending", "v1.endpoint.cancel-pending", "End what an endpoint is owed and is not under way", ok, handle(s.endpointCancelPending))),
+		tenant(auth.Read, get, basePath+"/backlog", "v1.backlog.get", "Count what all endpoints are owed", ok, handle(s.backlog)),
 		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
 		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),

@@ -87,6 +87,7 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	}
 	unused := 0
 	defer func() { w.slots.leave(deliveries[0].Lane, unused) }()
+	var held []webhook.Delivery
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
 		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
@@ -104,11 +105,20 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 			lease = read.Add(w.lease())
 		case mayGo:
 		}
+		if j.Gate.Holds() {
+			unused++
+			held = append(held, j.Delivery)
+			continue
+		}
+		w.o.Metrics.LaneDelay(j.Delivery.Lane, w.lease()-j.Lease)
 		w.o.Metrics.ExecutorInFlight.Inc()
 		w.sends.Go(func() {
 			defer w.o.Metrics.ExecutorInFlight.Dec()
 			w.settle(j, ring, lease)
 		})
+	}
+	if len(held) > 0 {
+		w.o.Dispatcher.PutBack(held, store.Hold{})
 	}
 	return nil
 }

@@ -350,6 +350,22 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 	m["PauseEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 		return v.PauseEndpoint(ctx, app, ep, "mine")
 	})
+	m["EndpointStatus"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.EndpointStatus(ctx, app, ep)
+		return err
+	})
+	m["CancelPending"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, _, err := v.CancelPending(ctx, app, ep)
+		return err
+	})
+	backlog := step{"all", func(ctx context.Context, v store.View) error {
+		_, err := v.TenantBacklog(ctx)
+		return err
+	}, nothing}
+	if apps {
+		backlog.want = forbidden
+	}
+	m["TenantBacklog"] = []step{backlog}
 	m["ResumeEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 		return v.ResumeEndpoint(ctx, app, ep)
 	})

@@ -38,6 +38,11 @@ type Metrics struct {
 	released        map[Reason]prometheus.Counter
 	fenced          map[FencedKind]prometheus.Counter
 	breakers        map[BreakerTurn]prometheus.Counter
+	gates           map[webhook.GateState]prometheus.Gauge
+	open            map[webhook.State]prometheus.Gauge
+	overdue         prometheus.Gauge
+	laneTasks       map[webhook.Lane]prometheus.Gauge
+	laneSeconds     map[webhook.Lane]prometheus.Observer
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -148,6 +153,11 @@ func NewMetrics() *Metrics {
 		released:          map[Reason]prometheus.Counter{},
 		fenced:            map[FencedKind]prometheus.Counter{},
 		breakers:          map[BreakerTurn]prometheus.Counter{},
+		gates:             map[webhook.GateState]prometheus.Gauge{},
+		open:              map[webhook.State]prometheus.Gauge{},
+		overdue:           gauge("posthaste_oldest_due_seconds", "How long the delivery that has been due for longest has been due; shown by one process."),
+		laneTasks:         map[webhook.Lane]prometheus.Gauge{},
+		laneSeconds:       map[webhook.Lane]prometheus.Observer{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -175,6 +185,28 @@ func NewMetrics() *Metrics {
 	for _, t := range []BreakerTurn{BreakerOpened, BreakerProbeFailed, BreakerProbeUnsent, BreakerClosed} {
 		m.breakers[t] = breakers.WithLabelValues(string(t))
 	}
+	gates := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_endpoints_held", Help: "Endpoints that are paused or whose circuit breaker is open; shown by one process.",
+	}, []string{"state"})
+	for state, name := range map[webhook.GateState]string{webhook.GatePaused: "paused", webhook.GateOpen: "open", webhook.GateProbing: "probing"} {
+		m.gates[state] = gates.WithLabelValues(name)
+	}
+	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 10,000 of each state; shown by one process.",
+	}, []string{"state"})
+	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked"} {
+		m.open[state] = open.WithLabelValues(name)
+	}
+	tasks := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_lane_tasks", Help: "Tasks that wait in the queue, by lane; shown by one process.",
+	}, []string{"lane"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "posthaste_lane_delay_seconds", Help: "From the release of a delivery to when a worker begins with it, by lane.", Buckets: endToEndBuckets,
+	}, []string{"lane"})
+	for _, lane := range webhook.Lanes {
+		m.laneTasks[lane], m.laneSeconds[lane] = tasks.WithLabelValues(lane.String()), seconds.WithLabelValues(lane.String())
+	}
+	registry.MustRegister(gates, open, tasks, seconds)
 	return m
 }
 
@@ -204,6 +236,40 @@ func (m *Metrics) Fenced(kind FencedKind, n int) { m.fenced[kind].Add(float64(n)
 
 // Breaker counts a turn of an endpoint's breaker. It panics on one that is not one of the constants.
 func (m *Metrics) Breaker(turn BreakerTurn) { m.breakers[turn].Inc() }
+
+// Gates shows how many endpoints are in which state; of those it does not name there are none.
+func (m *Metrics) Gates(endpoints map[webhook.GateState]int) {
+	for state, g := range m.gates {
+		g.Set(float64(endpoints[state]))
+	}
+}
+
+// Backlog shows how many deliveries are open and for how long the oldest of them has been due.
+func (m *Metrics) Backlog(parked, waiting, released int, overdue time.Duration) {
+	m.open[webhook.StateParked].Set(float64(parked))
+	m.open[webhook.StateWaiting].Set(float64(waiting))
+	m.open[webhook.StateReleased].Set(float64(released))
+	m.overdue.Set(max(0, overdue.Seconds()))
+}
+
+// Lanes shows how many tasks wait in the queue.
+func (m *Metrics) Lanes(live, fed, bulk int) {
+	m.laneTasks[webhook.LaneLive].Set(float64(live))
+	m.laneTasks[webhook.LaneFed].Set(float64(fed))
+	m.laneTasks[webhook.LaneBulk].Set(float64(bulk))
+}
+
+// ForgetBacklog shows nothing of what one process shows for all, because another one does now.
+func (m *Metrics) ForgetBacklog() {
+	m.Gates(nil)
+	m.Backlog(0, 0, 0, 0)
+	m.Lanes(0, 0, 0)
+}
+
+// LaneDelay counts a delivery that a worker begins with so long after it was released.
+func (m *Metrics) LaneDelay(lane webhook.Lane, d time.Duration) {
+	m.laneSeconds[lane].Observe(max(0, d.Seconds()))
+}
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {

@@ -33,6 +33,11 @@ type BackgroundTasks struct {
 	c *conn
 }
 
+// Backlogs are what waits to be delivered.
+type Backlogs struct {
+	c *conn
+}
+
 // Client calls one Posthaste with one key; make it with New. It may be used by many goroutines at once, and
 // is best shared: it keeps connections.
 type Client struct {
@@ -40,6 +45,7 @@ type Client struct {
 	Attempts        Attempts
 	Authentication  Authentication
 	BackgroundTasks BackgroundTasks
+	Backlogs        Backlogs
 	Endpoints       Endpoints
 	EventTypes      EventTypes
 	Limits          Limits
@@ -92,6 +98,7 @@ func newClient(c *conn) *Client {
 		Attempts:        Attempts{c: c},
 		Authentication:  Authentication{c: c},
 		BackgroundTasks: BackgroundTasks{c: c},
+		Backlogs:        Backlogs{c: c},
 		Endpoints:       Endpoints{c: c},
 		EventTypes:      EventTypes{c: c},
 		Limits:          Limits{c: c},
@@ -398,6 +405,23 @@ func (g Endpoints) BulkReplayDryRun(ctx context.Context, app, endpoint string, i
 	return call[DryRun](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/bulk-replay/dry-run", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
 }
 
+// EndpointCancelPendingOptions are what Endpoints.CancelPending may be given; the zero value of each field
+// leaves it to the server.
+type EndpointCancelPendingOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// CancelPending ends what an endpoint is owed and is not under way. At most 10,000 deliveries with each call,
+// the oldest first; each is shown as canceled. Those that are being sent, or about to be, are left: pause the
+// endpoint first to have as few of them as can be. It needs the scope write, or an application token with
+// ManageEndpoint.
+func (g Endpoints) CancelPending(ctx context.Context, app, endpoint string, opts ...EndpointCancelPendingOptions) (CancelPending, error) {
+	o := last(opts)
+	return call[CancelPending](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/cancel-pending", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
+}
+
 // GetHeaders gets an endpoint's custom headers. Values of headers that usually hold a credential are not
 // shown; `sensitive` names them. It needs the scope read, or an application token with ViewBase.
 func (g Endpoints) GetHeaders(ctx context.Context, app, endpoint string) (EndpointHeaders, error) {
@@ -468,6 +492,22 @@ func (g Attempts) ListAttemptedMessagesPage(ctx context.Context, app, endpoint s
 	return call[Page[EndpointMessage]](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/msg", args: []string{app, endpoint}, query: q})
 }
 
+// EndpointPauseOptions are what Endpoints.Pause may be given; the zero value of each field leaves it to the
+// server.
+type EndpointPauseOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// Pause holds back what an endpoint is owed. What it is owed, and what is posted from then on, waits for it
+// until it is resumed, as long as messages are kept. What is being sent already is sent. It needs the scope
+// write, or an application token with ManageEndpoint.
+func (g Endpoints) Pause(ctx context.Context, app, endpoint string, opts ...EndpointPauseOptions) (EndpointStatus, error) {
+	o := last(opts)
+	return call[EndpointStatus](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/pause", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
+}
+
 // EndpointRecoverOptions are what Endpoints.Recover may be given; the zero value of each field leaves it to
 // the server.
 type EndpointRecoverOptions struct {
@@ -528,6 +568,22 @@ func (g Endpoints) ReplayMissingDryRun(ctx context.Context, app, endpoint string
 	return call[DryRun](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/replay-missing/dry-run", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
 }
 
+// EndpointResumeOptions are what Endpoints.Resume may be given; the zero value of each field leaves it to the
+// server.
+type EndpointResumeOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// Resume lets an endpoint's deliveries go on. What has gathered is sent a few at a time at first. Of an
+// endpoint that is left alone because it fails, one delivery is tried at once. It needs the scope write, or
+// an application token with ManageEndpoint.
+func (g Endpoints) Resume(ctx context.Context, app, endpoint string, opts ...EndpointResumeOptions) (EndpointStatus, error) {
+	o := last(opts)
+	return call[EndpointStatus](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/resume", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
+}
+
 // GetSecret gets an endpoint's signing key. Receivers verify deliveries with it. Who has it can sign as you,
 // so an API key needs the scope `admin`. It needs the scope admin, or an application token with
 // ViewEndpointSecret.
@@ -583,6 +639,13 @@ func (g Endpoints) GetStats(ctx context.Context, app, endpoint string, opts ...E
 	q.add("since", o.Since)
 	q.add("until", o.Until)
 	return call[EndpointStats](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/stats", args: []string{app, endpoint}, query: q})
+}
+
+// GetStatus gets how an endpoint's deliveries go. An endpoint that failed many times in a row is left alone:
+// one delivery at a time is tried until one is taken. Nothing it is owed spends an attempt meanwhile. It
+// needs the scope read, or an application token with ViewBase.
+func (g Endpoints) GetStatus(ctx context.Context, app, endpoint string) (EndpointStatus, error) {
+	return call[EndpointStatus](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/status", args: []string{app, endpoint}})
 }
 
 // MessageListOptions are what Messages.List may be given; the zero value of each field leaves it to the
@@ -929,6 +992,12 @@ type BackgroundTaskResumeOptions struct {
 func (g BackgroundTasks) Resume(ctx context.Context, task string, opts ...BackgroundTaskResumeOptions) (Task, error) {
 	o := last(opts)
 	return call[Task](ctx, g.c, request{method: "POST", path: "/api/v1/background-task/{task}/resume", args: []string{task}, repeats: true, key: o.IdempotencyKey})
+}
+
+// Get counts what all endpoints are owed. Over all applications. Counting ends at 10,000 of a kind. It needs
+// the scope read.
+func (g Backlogs) Get(ctx context.Context) (Backlog, error) {
+	return call[Backlog](ctx, g.c, request{method: "GET", path: "/api/v1/backlog"})
 }
 
 // EventTypeListOptions are what EventTypes.List may be given; the zero value of each field leaves it to the

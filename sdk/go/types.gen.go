@@ -145,6 +145,25 @@ type Attempt struct {
 	Msg *Message `json:"msg"`
 }
 
+// Backlog is what waits for all endpoints.
+type Backlog struct {
+	// Deliveries that go as soon as they may. 10,001 means more than 10,000.
+	Waiting int `json:"waiting"`
+	// Deliveries that go at a known time: their next attempt, or the time they are to be delivered at. 10,001
+	// means more than 10,000.
+	Retrying int `json:"retrying"`
+	// Deliveries that are being sent or about to be, of the newest 10,000 that are owed.
+	UnderWay int `json:"underWay"`
+	// When the oldest message of those that were counted was accepted; null: there is none.
+	OldestAt time.Time `json:"oldestAt"`
+	// How long ago that was.
+	OldestAgeSeconds int `json:"oldestAgeSeconds"`
+	// Endpoints that are paused.
+	PausedEndpoints int `json:"pausedEndpoints"`
+	// Endpoints that fail and are left alone.
+	OpenEndpoints int `json:"openEndpoints"`
+}
+
 // BulkExpungeIn is for Messages.BulkExpungeContent.
 type BulkExpungeIn struct {
 	// Messages, by id or eventId.
@@ -174,6 +193,14 @@ type BulkReplayIn struct {
 	Tag string `json:"tag,omitzero"`
 	// Messages accepted before then; now, if it is not given.
 	Until time.Time `json:"until,omitzero"`
+}
+
+// CancelPending is what came of canceling.
+type CancelPending struct {
+	// Deliveries that this call has ended.
+	Canceled int `json:"canceled"`
+	// There may be more of them: call again.
+	More bool `json:"more"`
 }
 
 // DryRun says what a task would do.
@@ -317,6 +344,34 @@ type EndpointStats struct {
 	Fail    int `json:"fail"`
 	// Deliveries that ended because the endpoint was disabled or deleted.
 	Canceled int `json:"canceled"`
+}
+
+// EndpointStatus is how an endpoint's deliveries go.
+type EndpointStatus struct {
+	// open: it failed so often that it is left alone, but for one delivery at a time that is tried; probing: one
+	// is being tried now. draining: it takes up what gathered.
+	State EndpointState `json:"state"`
+	// Since when it has been paused, or failing; else null.
+	Since time.Time `json:"since"`
+	// Why, in words for its owner; null: there is nothing to explain.
+	Reason string `json:"reason"`
+	// Of an open one: the class of what fails. Else null.
+	ErrorClass string `json:"errorClass"`
+	// Of an open one: how many attempts have failed in a row.
+	Failures int `json:"failures"`
+	// Of an open one: when the next delivery is tried. Else null.
+	NextProbeAt time.Time `json:"nextProbeAt"`
+	// When what waits is looked at; null: nothing waits, or not before the endpoint is resumed.
+	NextWakeAt time.Time `json:"nextWakeAt"`
+	// Deliveries that go as soon as they may. 10,001 means more than 10,000.
+	Waiting int `json:"waiting"`
+	// Deliveries that go at a known time: their next attempt, or the time they are to be delivered at. 10,001
+	// means more than 10,000.
+	Retrying int `json:"retrying"`
+	// When the oldest message of those was accepted; null: there is none.
+	OldestAt time.Time `json:"oldestAt"`
+	// How long ago that was.
+	OldestAgeSeconds int `json:"oldestAgeSeconds"`
 }
 
 // EndpointUpdate is for Endpoints.Update.
@@ -832,6 +887,20 @@ const (
 	CapabilityManageTransformations Capability = "ManageTransformations"
 	CapabilityCreateAttempts        Capability = "CreateAttempts"
 	CapabilityManageEndpoint        Capability = "ManageEndpoint"
+)
+
+// EndpointState is how an endpoint's deliveries go.
+type EndpointState string
+
+// The known values of EndpointState; a younger server may have more.
+const (
+	EndpointStateActive    EndpointState = "active"
+	EndpointStatePaused    EndpointState = "paused"
+	EndpointStateOpen      EndpointState = "open"
+	EndpointStateProbing   EndpointState = "probing"
+	EndpointStateDraining  EndpointState = "draining"
+	EndpointStateThrottled EndpointState = "throttled"
+	EndpointStateDisabled  EndpointState = "disabled"
 )
 
 // Order is the order of a list, by age.

@@ -54,6 +54,7 @@ var steps = []struct {
 	{"application tokens", customer.tokens},
 	{"erase contents", customer.erase},
 	{"background tasks", customer.tasks},
+	{"hold back and let go", customer.holds},
 	{"errors", customer.errors},
 	{"remove everything", customer.remove},
 }

@@ -25,6 +25,7 @@ var (
 		"Messages":        "Messages are what is posted, once each.",
 		"Attempts":        "Attempts are the HTTP requests by which messages are delivered.",
 		"Authentication":  "Authentication makes and ends application tokens.",
+		"Backlogs":        "Backlogs are what waits to be delivered.",
 		"BackgroundTasks": "BackgroundTasks are replays and erasures that go on by themselves.",
 		"Operator":        "Operator is what only the operator of an installation may do: its key is the operator's token.",
 		"Tenants":         "Tenants are the companies that share an installation.",
@@ -54,13 +55,14 @@ var (
 	}
 	// enums are the types of values that are one of a few, by the property's Go name and the values.
 	enums = map[string]enum{
-		"Status 0 1 2 3 4":                                 {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
-		"TriggerType 0 1":                                  {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
-		"StatusCodeClass 0 100 200 300 400 500":            {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
-		"StatusText success pending fail sending canceled": {name: "StatusText", doc: "the word for a Status"},
-		"Order ascending descending":                       {name: "Order", doc: "the order of a list, by age"},
-		"Scopes read send write admin":                     {name: "Scope", doc: "what an API key may do"},
-		"SchemaValidation ignore warn reject":              {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
+		"Status 0 1 2 3 4":                                             {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
+		"TriggerType 0 1":                                              {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
+		"StatusCodeClass 0 100 200 300 400 500":                        {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
+		"StatusText success pending fail sending canceled":             {name: "StatusText", doc: "the word for a Status"},
+		"Order ascending descending":                                   {name: "Order", doc: "the order of a list, by age"},
+		"State active paused open probing draining throttled disabled": {name: "EndpointState", doc: "how an endpoint's deliveries go"},
+		"Scopes read send write admin":                                 {name: "Scope", doc: "what an API key may do"},
+		"SchemaValidation ignore warn reject":                          {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
 		"Capabilities ViewBase ViewEndpointSecret ManageEndpointSecret ManageTransformations CreateAttempts ManageEndpoint": {name: "Capability", doc: "what an application token may do"},
 	}
 	// typeDocs say what a type is where its operation does not.
@@ -74,6 +76,9 @@ var (
 		"EndpointHeaders":     "are an endpoint's custom headers.",
 		"EndpointMessage":     "is a message and what became of it at one endpoint.",
 		"EndpointSecret":      "is what an endpoint's deliveries are verified with.",
+		"EndpointStatus":      "is how an endpoint's deliveries go.",
+		"CancelPending":       "is what came of canceling.",
+		"Backlog":             "is what waits for all endpoints.",
 		"EndpointStats":       "counts attempts by how they ended.",
 		"EventType":           "is a named, documented kind of message.",
 		"EventTypeFromImport": "is an event type as an import would leave it.",
