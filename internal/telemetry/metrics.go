@@ -28,13 +28,15 @@ type Metrics struct {
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
-	ExecutorInFlight  prometheus.Gauge     // deliveries being made by this process
+	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
 
 	registry        *prometheus.Registry
 	attempts        map[attemptKey]prometheus.Counter
 	attemptDuration prometheus.Histogram
 	released        map[Reason]prometheus.Counter
 	fenced          map[FencedKind]prometheus.Counter
+	inFlight        map[webhook.Lane]prometheus.Gauge
+	putBack         map[PutBackReason]prometheus.Counter
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -62,6 +64,18 @@ const (
 	FencedRenew   FencedKind = "renew"   // a late task could not renew its lease
 	FencedFailure FencedKind = "failure" // a late failure changed nothing
 	FencedSuccess FencedKind = "success" // a late success ended a delivery handed on meanwhile
+)
+
+// PutBackReason says why a worker put a delivery back without beginning it.
+type PutBackReason string
+
+// The reasons.
+const (
+	PutBackGate     PutBackReason = "gate"     // its endpoint is paused, or its circuit breaker is open
+	PutBackEndpoint PutBackReason = "endpoint" // as many requests to it are under way as it can take
+	PutBackHost     PutBackReason = "host"     // likewise, to its host
+	PutBackSlow     PutBackReason = "slow"     // it is slow, and the places for those that are, or its share of them, are taken
+	PutBackNew      PutBackReason = "new"      // it has not answered anything yet, and many others have not either
 )
 
 // attemptKey is class and trigger of an attempt as labels.
@@ -125,12 +139,14 @@ func NewMetrics() *Metrics {
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
-		ExecutorInFlight:  gauge("posthaste_executor_in_flight", "Deliveries being made by this process."),
+		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
 		attemptDuration:   histogram("posthaste_attempt_duration_seconds", "Duration of an attempt, from resolving to the end of the answer.", attemptBuckets),
 		released:          map[Reason]prometheus.Counter{},
 		fenced:            map[FencedKind]prometheus.Counter{},
+		inFlight:          map[webhook.Lane]prometheus.Gauge{},
+		putBack:           map[PutBackReason]prometheus.Counter{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -153,6 +169,15 @@ func NewMetrics() *Metrics {
 	fenced := vec("posthaste_fenced_total", "Stale work kept from acting, by kind.", "kind")
 	for _, k := range []FencedKind{FencedTask, FencedRenew, FencedFailure, FencedSuccess} {
 		m.fenced[k] = fenced.WithLabelValues(string(k))
+	}
+	inFlight := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "posthaste_executor_in_flight", Help: "Deliveries being made by this process, by lane."}, []string{"lane"})
+	registry.MustRegister(inFlight)
+	for _, l := range webhook.Lanes {
+		m.inFlight[l] = inFlight.WithLabelValues(l.String())
+	}
+	putBack := vec("posthaste_put_back_total", "Deliveries that a worker put back without beginning them, by reason.", "reason")
+	for _, r := range []PutBackReason{PutBackGate, PutBackEndpoint, PutBackHost, PutBackSlow, PutBackNew} {
+		m.putBack[r] = putBack.WithLabelValues(string(r))
 	}
 	return m
 }
@@ -180,6 +205,13 @@ func (m *Metrics) Released(reason Reason, n int) { m.released[reason].Add(float6
 // Fenced counts n times that the fence kept something from happening. It panics on a kind that is not
 // one of the constants.
 func (m *Metrics) Fenced(kind FencedKind, n int) { m.fenced[kind].Add(float64(n)) }
+
+// InFlight counts n more deliveries of a lane as being made, or less if n is negative.
+func (m *Metrics) InFlight(lane webhook.Lane, n int) { m.inFlight[lane].Add(float64(n)) }
+
+// PutBack counts n deliveries that were put back for a reason. It panics on a reason that is not one of
+// the constants.
+func (m *Metrics) PutBack(reason PutBackReason, n int) { m.putBack[reason].Add(float64(n)) }
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {
