@@ -123,7 +123,7 @@ func TestAProbeThatIsNotSentIsFollowedByAnother(t *testing.T) {
 }
 
 func TestWhatSaysNothingOfAReceiverOpensNoBreaker(t *testing.T) {
-	b := &breaker{rule: webhook.Breaker{Failures: 1}, streaks: map[target]*webhook.Streak{}}
+	b := &breaker{rule: webhook.Breaker{Failures: 1}, streaks: map[watched]*webhook.Streak{}}
 	for _, class := range webhook.ErrorClasses {
 		if webhook.HealthOf(class) == webhook.HealthUnknown {
 			b.observe([]store.Recorded{{Attempt: webhook.Attempt{Class: class}}}, time.Now())
@@ -135,7 +135,7 @@ func TestWhatSaysNothingOfAReceiverOpensNoBreaker(t *testing.T) {
 }
 
 func TestStreaksAreBounded(t *testing.T) {
-	b := &breaker{rule: webhook.DefaultBreaker, streaks: map[target]*webhook.Streak{}}
+	b := &breaker{rule: webhook.DefaultBreaker, streaks: map[watched]*webhook.Streak{}}
 	for range maxStreaks + 100 {
 		b.observe([]store.Recorded{{
 			Delivery: webhook.Delivery{DeliveryKey: webhook.DeliveryKey{Endpoint: webhook.NewEndpointID()}},

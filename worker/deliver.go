@@ -56,8 +56,8 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	return nil
 }
 
-// begin starts what may be started. It owns one place per delivery, unless it fails; then it has started
-// nothing.
+// begin starts what may be started and puts back what may not be now. It owns one place per delivery, unless
+// it fails; then it has started nothing.
 func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -66,15 +66,30 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	if err != nil {
 		return err
 	}
-	var late, suspects []webhook.Delivery
-	for i, j := range jobs {
-		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
+	var (
+		lane           = deliveries[0].Lane
+		verdicts       = make([]verdict, len(jobs))
+		late, suspects []webhook.Delivery
+		backs          putBacks
+	)
+	for i := range jobs {
+		j := &jobs[i]
+		verdicts[i] = judge(*j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve)
+		if v := verdicts[i]; (v == tooLate || v == suspect) && ended(*j) == webhook.ClassNone {
+			// A renewal may count as a start, so it comes after the question whether there will be one.
+			if mayGo, how := w.targets.mayGo(j, lane, read); !mayGo {
+				backs.add(j.Delivery, how)
+				verdicts[i] = refused
+			}
+		}
+		switch verdicts[i] {
 		case stale:
 			w.o.Metrics.Fenced(telemetry.FencedTask, 1)
 		case tooLate:
 			late = append(late, j.Delivery)
 		case suspect:
 			suspects = append(suspects, j.Delivery)
+		case mayGo, refused:
 		}
 	}
 	renewed, err := w.renew(ctx, late, suspects)
@@ -82,16 +97,15 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		return err
 	}
 	ring := make(keyring)
-	for _, j := range jobs {
-		ring.add(j.Secrets)
+	for i := range jobs {
+		ring.add(jobs[i].Secrets)
 	}
 	unused := 0
-	defer func() { w.slots.leave(deliveries[0].Lane, unused) }()
-	var held []webhook.Delivery
+	now := time.Now()
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
-		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
-		case stale:
+		switch verdicts[i] {
+		case stale, refused:
 			unused++
 			continue
 		case tooLate, suspect:
@@ -105,22 +119,36 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 			lease = read.Add(w.lease())
 		case mayGo:
 		}
-		if j.Gate.Holds() {
-			unused++
-			held = append(held, j.Delivery)
+		w.o.Metrics.LaneDelay(lane, w.lease()-j.Lease)
+		f := &flight{job: j, ring: ring, lease: lease, place: place{lane: lane}}
+		if ended(j) != webhook.ClassNone {
+			w.launch(f)
 			continue
 		}
-		w.o.Metrics.LaneDelay(j.Delivery.Lane, w.lease()-j.Lease)
-		w.o.Metrics.ExecutorInFlight.Inc()
-		w.sends.Go(func() {
-			defer w.o.Metrics.ExecutorInFlight.Dec()
-			w.settle(j, ring, lease)
-		})
+		switch became, how := w.targets.admit(f, now); became {
+		case goes:
+			if f.slow {
+				unused++
+			}
+			w.launch(f)
+		case lined: // it goes when another one ends
+		case back:
+			backs.add(j.Delivery, how)
+			unused++
+		}
 	}
-	if len(held) > 0 {
-		w.o.Dispatcher.PutBack(held, store.Hold{})
-	}
+	w.slots.leave(lane, unused)
+	w.putBack(backs)
 	return nil
+}
+
+// launch makes a delivery's request, beside everything else.
+func (w *Worker) launch(f *flight) {
+	w.o.Metrics.InFlight(f.lane, 1)
+	w.sends.Go(func() {
+		defer w.o.Metrics.InFlight(f.lane, -1)
+		w.settle(f)
+	})
 }
 
 // renew gives new leases to tasks that come late. A suspect is counted as started before it is, since
@@ -154,6 +182,7 @@ const (
 	mayGo   verdict = iota
 	stale           // it has ended, or was handed out again: not this task's business any more
 	tooLate         // its lease would end before the attempt does
+	refused         // it may go, but not now
 	suspect         // it goes alone because its leases keep ending; its start must be counted
 )
 
@@ -171,7 +200,8 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 }
 
 // settle brings one delivery a step further and sends its result on to be recorded.
-func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
+func (w *Worker) settle(f *flight) {
+	j := f.job
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
@@ -191,11 +221,16 @@ func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) {
 		}
 		r.Outcome = webhook.Outcome{Final: true}
 	} else {
-		r.Outcome = w.attempt(&a, j, ring, lease)
+		r.Outcome = w.attempt(&a, j, f.ring, f.lease)
+	}
+	if f.target != nil {
+		for _, next := range w.targets.end(f, a.Class, int(a.HTTPStatus), time.Now()) {
+			w.launch(next)
+		}
 	}
 	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
 	r.Attempt = a
-	w.finish(r)
+	w.finish(result{r, f.place})
 }
 
 // endings say to the endpoint's owner why a delivery ended without a request.

@@ -30,7 +30,7 @@ type Metrics struct {
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
 	Throttled         prometheus.Counter   // of them because a limit had been reached
-	ExecutorInFlight  prometheus.Gauge     // deliveries being made by this process
+	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
 
 	registry        *prometheus.Registry
 	attempts        map[attemptKey]prometheus.Counter
@@ -43,6 +43,8 @@ type Metrics struct {
 	overdue         prometheus.Gauge
 	laneTasks       map[webhook.Lane]prometheus.Gauge
 	laneSeconds     map[webhook.Lane]prometheus.Observer
+	inFlight        map[webhook.Lane]prometheus.Gauge
+	putBack         map[PutBackReason]prometheus.Counter
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -81,6 +83,18 @@ const (
 	BreakerProbeFailed BreakerTurn = "probe_failed"
 	BreakerProbeUnsent BreakerTurn = "probe_unsent" // what was to be the probe ended without a request
 	BreakerClosed      BreakerTurn = "closed"
+)
+
+// PutBackReason says why a worker put a delivery back without beginning it.
+type PutBackReason string
+
+// The reasons.
+const (
+	PutBackGate     PutBackReason = "gate"     // its endpoint is paused, or its circuit breaker is open
+	PutBackEndpoint PutBackReason = "endpoint" // as many requests to it are under way as it can take
+	PutBackHost     PutBackReason = "host"     // likewise, to its host
+	PutBackSlow     PutBackReason = "slow"     // it is slow, and the places for those that are, or its share of them, are taken
+	PutBackNew      PutBackReason = "new"      // it has not answered anything yet, and many others have not either
 )
 
 // attemptKey is class and trigger of an attempt as labels.
@@ -146,7 +160,7 @@ func NewMetrics() *Metrics {
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
 		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
-		ExecutorInFlight:  gauge("posthaste_executor_in_flight", "Deliveries being made by this process."),
+		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
 		attemptDuration:   histogram("posthaste_attempt_duration_seconds", "Duration of an attempt, from resolving to the end of the answer.", attemptBuckets),
@@ -158,6 +172,8 @@ func NewMetrics() *Metrics {
 		overdue:           gauge("posthaste_oldest_due_seconds", "How long the delivery that has been due for longest has been due; shown by one process."),
 		laneTasks:         map[webhook.Lane]prometheus.Gauge{},
 		laneSeconds:       map[webhook.Lane]prometheus.Observer{},
+		inFlight:          map[webhook.Lane]prometheus.Gauge{},
+		putBack:           map[PutBackReason]prometheus.Counter{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -207,6 +223,15 @@ func NewMetrics() *Metrics {
 		m.laneTasks[lane], m.laneSeconds[lane] = tasks.WithLabelValues(lane.String()), seconds.WithLabelValues(lane.String())
 	}
 	registry.MustRegister(gates, open, tasks, seconds)
+	inFlight := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "posthaste_executor_in_flight", Help: "Deliveries being made by this process, by lane."}, []string{"lane"})
+	registry.MustRegister(inFlight)
+	for _, l := range webhook.Lanes {
+		m.inFlight[l] = inFlight.WithLabelValues(l.String())
+	}
+	putBack := vec("posthaste_put_back_total", "Deliveries that a worker put back without beginning them, by reason.", "reason")
+	for _, r := range []PutBackReason{PutBackGate, PutBackEndpoint, PutBackHost, PutBackSlow, PutBackNew} {
+		m.putBack[r] = putBack.WithLabelValues(string(r))
+	}
 	return m
 }
 
@@ -270,6 +295,13 @@ func (m *Metrics) ForgetBacklog() {
 func (m *Metrics) LaneDelay(lane webhook.Lane, d time.Duration) {
 	m.laneSeconds[lane].Observe(max(0, d.Seconds()))
 }
+
+// InFlight counts n more deliveries of a lane as being made, or less if n is negative.
+func (m *Metrics) InFlight(lane webhook.Lane, n int) { m.inFlight[lane].Add(float64(n)) }
+
+// PutBack counts n deliveries that were put back for a reason. It panics on a reason that is not one of
+// the constants.
+func (m *Metrics) PutBack(reason PutBackReason, n int) { m.putBack[reason].Add(float64(n)) }
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {

@@ -41,7 +41,7 @@ func TestMetricsExistAtZero(t *testing.T) {
 		"posthaste_messages_accepted_total", "posthaste_deliveries_created_total", "posthaste_attempts_total", "posthaste_attempt_duration_seconds",
 		"posthaste_end_to_end_seconds", "posthaste_accept_batch_size", "posthaste_accept_commit_seconds", "posthaste_result_batch_size",
 		"posthaste_result_commit_seconds", "posthaste_feeder_released_total", "posthaste_feeder_scan_seconds", "posthaste_feeder_leader",
-		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_fenced_total", "posthaste_breaker_turns_total",
+		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_put_back_total", "posthaste_slow_places", "posthaste_fenced_total", "posthaste_breaker_turns_total",
 		"posthaste_endpoints_held", "posthaste_deliveries_open", "posthaste_oldest_due_seconds", "posthaste_lane_tasks", "posthaste_lane_delay_seconds",
 		"go_goroutines", "process_open_fds",
 	} {
@@ -53,7 +53,8 @@ func TestMetricsExistAtZero(t *testing.T) {
 		`posthaste_attempts_total{class="success",trigger="scheduled"} 0`,
 		`posthaste_attempts_total{class="tls_expired",trigger="manual"} 0`,
 		`posthaste_feeder_released_total{reason="due"} 0`, `posthaste_feeder_released_total{reason="wake"} 0`, `posthaste_feeder_released_total{reason="lost"} 0`,
-		`posthaste_fenced_total{kind="task"} 0`,
+		`posthaste_fenced_total{kind="task"} 0`, `posthaste_put_back_total{reason="gate"} 0`, `posthaste_put_back_total{reason="new"} 0`,
+		`posthaste_executor_in_flight{lane="live"} 0`, `posthaste_executor_in_flight{lane="bulk"} 0`,
 	)
 	if n := strings.Count(text, "\nposthaste_attempts_total{"); n != 2*(len(webhook.ErrorClasses)+1) {
 		t.Errorf("%d attempt counters", n)
