@@ -80,6 +80,14 @@ bench: postgres redis ## Measure throughput, latency and CPU beside a bare POST 
 chaos: postgres redis ## Break things under load and account for every delivery; ARGS goes to the program
 	$(GO) run ./cmd/lab chaos $(ARGS)
 
+.PHONY: limits
+limits: postgres redis ## Measure how exactly limits are kept, with 1, 2 and 4 workers; ARGS goes to the program
+	$(GO) run ./cmd/lab limits $(ARGS)
+
+.PHONY: soak
+soak: postgres redis ## Give one tenant, or many endpoints, a bad day, and judge what others notice; ARGS goes to the program
+	$(GO) run ./cmd/lab soak $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' api cmd internal sdk worker | xargs -n1 dirname | sort -u); do \

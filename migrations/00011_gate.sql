@@ -14,5 +14,8 @@ CREATE TABLE endpoint_gate (
 -- How many may be released at the next look; NULL = as many as may.
 ALTER TABLE endpoint_wake ADD COLUMN take integer;
 
+-- One tenant's due wakes, however many others have.
+CREATE INDEX endpoint_wake_tenant ON endpoint_wake (tenant_id, due_at);
+
 -- How many requests may be under way to an endpoint at once in one worker; NULL = as many as it can take.
 ALTER TABLE endpoint ADD COLUMN concurrency smallint;

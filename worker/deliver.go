@@ -206,7 +206,7 @@ func (w *Worker) settle(f *flight) {
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := store.Recorded{Delivery: j.Delivery}
+	r := store.Recorded{Delivery: j.Delivery, Probe: probing(&j)}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
@@ -263,25 +263,29 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 			a.Status, a.Class, a.Detail.Error = webhook.StatusFail, webhook.ClassInternal, "internal error"
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
+		wait := next.Wait
+		if a.Status != webhook.StatusSuccess && probing(&j) {
+			wait, next = w.afterProbe(j.GateAge)
+		}
 		a.Final = next.Final
 		if !next.Final {
-			at := time.Now().Add(next.Wait).UTC()
+			at := time.Now().Add(wait).UTC()
 			a.Detail.NextAttempt = &at
 		}
 	}()
 	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
-	failpoint.Hit(failpoint.WorkerBeforeSend)
+	failpoint.HitOf(failpoint.WorkerBeforeSend, j.Endpoint.URL)
 	request, signedWith, class, err := render(j, ring, start)
 	if err != nil {
 		a.Class, a.Detail.Error = class, err.Error()
 		return next
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), earlier(start.Add(w.o.AttemptTimeout), lease))
-	defer cancel()
-	got := w.o.Egress.Send(ctx, request)
-	failpoint.Hit(failpoint.WorkerAfterSend)
+	request.Deadline = earlier(start.Add(w.o.AttemptTimeout), lease)
+	a.Sent = true // whatever becomes of us from here on
+	got := w.o.Egress.Send(context.Background(), request)
+	failpoint.HitOf(failpoint.WorkerAfterSend, j.Endpoint.URL)
 	retryAfter = webhook.RetryAfter(got.RetryAfter, time.Now())
 	describe(a, j, got)
 	a.Detail.SignedWith = signedWith

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/failpoint"
 	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/store"
@@ -17,14 +18,14 @@ const (
 	// idleEvery is how often it looks when this worker has had no task for activeFor; a task ends the
 	// wait.
 	idleEvery = time.Second
+	// soonest is how soon it looks again, however soon the next wake is due: each look is a statement.
+	soonest = 5 * time.Millisecond
 	// activeFor is longer than the first wait of the default retry schedule.
 	activeFor = 6 * time.Second
 	// fullEvery is how often it looks for room while the window is full.
 	fullEvery = 15 * time.Millisecond
-	// feedLimit is how many deliveries one statement releases at most, and wakeLimit of how many
-	// endpoints when it is parked ones.
+	// feedLimit is how many deliveries one statement releases at most.
 	feedLimit = 2048
-	wakeLimit = 64
 	// sweepEvery is how often forgotten wakes are looked for; there should be none.
 	sweepEvery = 30 * time.Second
 	// sentinelEvery is how often the queue is asked whether it is still the one that was filled.
@@ -42,7 +43,7 @@ func (w *Worker) feed(ctx context.Context) error {
 	return w.o.Store.Lead(ctx, feederLock, func(ctx context.Context) error {
 		w.o.Metrics.FeederLeader.Set(1)
 		defer w.o.Metrics.FeederLeader.Set(0)
-		f := &feeder{w: w, active: time.Now()}
+		f := &feeder{w: w, wakes: w.o.Dispatcher.NewFeeder(), active: time.Now()}
 		for ctx.Err() == nil {
 			wait, err := f.runOnce(ctx)
 			if err != nil {
@@ -91,6 +92,7 @@ func (f *feeder) rest(ctx context.Context, wait time.Duration) {
 // worker fell silent, parked ones, and everything that a lost queue has forgotten.
 type feeder struct {
 	w        *Worker
+	wakes    *dispatch.Feeder
 	sentinel string // the queue's, as last kept in Postgres
 	asked    time.Time
 	swept    time.Time
@@ -111,6 +113,7 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 	if time.Since(f.swept) >= sweepEvery {
 		f.swept = time.Now()
 		f.scan = store.Scan{}
+		f.wakes.Forget()
 		n, err := f.w.o.Store.SweepWakes(ctx)
 		if err != nil {
 			return 0, err
@@ -120,14 +123,15 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	start := time.Now()
-	due, awake, next, err := f.w.o.Store.Due(ctx, f.scan)
+	due, awake, wake, next, err := f.w.o.Store.Due(ctx, f.scan)
 	if err != nil {
 		return 0, err
 	}
 	from := f.scan
 	f.scan = next
+	until := min(max(wake, soonest), feedEvery)
 	if !due && !awake {
-		return feedEvery, nil
+		return until, nil
 	}
 	room := f.w.o.Dispatcher.Room(ctx) * queue.MaxTaskDeliveries
 	switch {
@@ -137,26 +141,30 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 	default:
 		return feedEvery, nil
 	}
-	released := 0
+	taken := 0
 	if due {
-		fed, err := f.w.o.Store.FeedDue(ctx, from, min(room, feedLimit), f.w.lease())
+		fed, parked, next, err := f.w.o.Store.FeedDue(ctx, from, min(room, feedLimit), f.w.lease())
 		if err != nil {
 			return 0, err
 		}
+		f.scan = next
+		f.w.o.Metrics.Parked.Add(float64(parked))
 		f.push(ctx, fed, telemetry.ReleasedDue)
-		released += len(fed)
+		room -= len(fed)
+		taken += len(fed) + parked
 	}
-	if room -= released; awake && room > 0 {
-		fed, err := f.w.o.Store.FeedWakes(ctx, wakeLimit, min(room, feedLimit), f.w.lease())
+	if room > 0 && (awake || taken > 0) {
+		found, err := f.wakes.FeedWakes(ctx, min(room, feedLimit), f.w.lease())
 		if err != nil {
 			return 0, err
 		}
-		f.push(ctx, fed, telemetry.ReleasedWake)
-		released += len(fed)
+		f.w.o.Metrics.FeederScan.Observe(found.Scan.Seconds())
+		f.push(ctx, found.Fed, telemetry.ReleasedWake)
+		taken += len(found.Fed)
 	}
-	f.w.o.Metrics.FeederScan.Observe(time.Since(start).Seconds())
-	if released == 0 {
-		return feedEvery, nil
+	f.w.o.Metrics.FeederLook.Observe(time.Since(start).Seconds())
+	if taken == 0 { // what was woken may have been put off for a moment only
+		return min(until, 2*soonest), nil
 	}
 	return 0, nil
 }

@@ -65,6 +65,7 @@ func (w *Worker) record(results []result) {
 		pause(context.Background(), around(recordPause))
 	}
 	failpoint.Hit(failpoint.WorkerAfterResultCommit)
+	w.breaker.observe(batch, time.Now())
 	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
 }

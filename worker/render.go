@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/posthaste/posthaste/internal/egress"
@@ -57,9 +55,12 @@ func render(j store.Job, ring keyring, now time.Time) (r egress.Request, signedW
 		signedWith = append(signedWith, s.ID)
 	}
 	id := j.Message.ID.String()
-	header := make(http.Header, 8+len(j.Headers))
-	header["Content-Type"] = []string{cmp.Or(j.Message.ContentType, "application/json")}
-	header["Accept"] = []string{"*/*"}
+	// Ours come in one piece of memory.
+	values := []string{
+		cmp.Or(j.Message.ContentType, "application/json"), "*/*", id, signature.Timestamp(now), signature.Sign(keys, id, now, j.Message.Payload),
+	}
+	header := make(http.Header, len(values)+len(j.Headers))
+	header["Content-Type"], header["Accept"] = values[0:1:1], values[1:2:2]
 	for name, value := range j.Headers {
 		// Rows may be older than the rule.
 		if err := egress.ValidCustomHeader(name, value); err != nil {
@@ -69,9 +70,7 @@ func render(j store.Job, ring keyring, now time.Time) (r egress.Request, signedW
 		delete(header, http.CanonicalHeaderKey(name))
 		header[name] = []string{value}
 	}
-	header[headerID] = []string{id}
-	header[headerTimestamp] = []string{signature.Timestamp(now)}
-	header[headerSignature] = []string{signature.Sign(keys, id, now, j.Message.Payload)}
+	header[headerID], header[headerTimestamp], header[headerSignature] = values[2:3:3], values[3:4:4], values[4:5:5]
 	return egress.Request{URL: j.Endpoint.URL, Header: header, Body: j.Message.Payload}, signedWith, webhook.ClassNone, nil
 }
 
@@ -93,7 +92,7 @@ func describe(a *webhook.Attempt, j store.Job, got egress.Result) {
 			FirstByte: t.FirstByte.Microseconds(), Read: t.Read.Microseconds(), Total: t.Total.Microseconds(),
 		},
 		Reused:            got.Reused,
-		ResponseHeaders:   headerList(got.Header, nil),
+		ResponseHeaders:   got.Header,
 		ResponseTruncated: got.BodyTruncated,
 		RetryAfter:        got.RetryAfter,
 		ContentType:       got.ContentType,
@@ -108,27 +107,22 @@ func describe(a *webhook.Attempt, j store.Job, got egress.Result) {
 		expiry := got.CertExpiry.UTC()
 		a.Detail.CertExpiry = &expiry
 	}
-	own := make(map[string]bool, len(j.Headers))
-	for name := range j.Headers {
-		own[name] = true
-	}
-	a.Detail.RequestHeaders = headerList(got.SentHeader, own)
+	a.Detail.RequestHeaders = hide(got.SentHeader, j.Headers)
 }
 
-// headerList is a header as a sorted list; the values of those named in mask are masked.
-func headerList(h http.Header, mask map[string]bool) []webhook.Header {
-	if len(h) == 0 {
-		return nil
+// hide masks the values of the headers that an endpoint's owner set.
+func hide(sent []webhook.Header, own map[string]string) []webhook.Header {
+	if len(own) == 0 {
+		return sent
 	}
-	list := make([]webhook.Header, 0, len(h))
-	for name, values := range h {
-		for _, value := range values {
-			if mask[name] {
-				value = masked
-			}
-			list = append(list, webhook.Header{Name: name, Value: value})
+	names := make(map[string]bool, len(own)) // in one spelling, since not all are sent in the owner's
+	for name := range own {
+		names[http.CanonicalHeaderKey(name)] = true
+	}
+	for i := range sent {
+		if names[http.CanonicalHeaderKey(sent[i].Name)] {
+			sent[i].Value = masked
 		}
 	}
-	slices.SortFunc(list, func(a, b webhook.Header) int { return strings.Compare(a.Name, b.Name) })
-	return list
+	return sent
 }

@@ -36,8 +36,9 @@ type Options struct {
 	Egress         *egress.Client
 	Tasks          *task.Tasks
 	Policy         webhook.Policy
-	AttemptTimeout time.Duration // of one attempt, from the first lookup to the last byte
-	Concurrency    int           // requests at once, besides those that last; 0 = DefaultConcurrency
+	Breaker        webhook.Breaker // the zero one = webhook.DefaultBreaker
+	AttemptTimeout time.Duration   // of one attempt, from the first lookup to the last byte
+	Concurrency    int             // requests at once, besides those that last; 0 = DefaultConcurrency
 	// EndpointConcurrency and HostConcurrency are how many requests at once, those that last included, may go
 	// to one endpoint and to one host; 0 = Concurrency.
 	EndpointConcurrency, HostConcurrency int
@@ -55,6 +56,7 @@ type Worker struct {
 	targets *targets
 	sends   sync.WaitGroup
 	results *groupcommit.Group[result]
+	breaker *breaker
 	stop    context.Context // ends when Run is told to stop
 	stirred chan struct{}   // a task has come since the feeder last looked
 }
@@ -68,6 +70,7 @@ func New(o Options) *Worker {
 	o.EndpointConcurrency = cmp.Or(o.EndpointConcurrency, o.Concurrency)
 	o.HostConcurrency = cmp.Or(o.HostConcurrency, o.Concurrency)
 	o.SlowAfter = cmp.Or(o.SlowAfter, DefaultSlowAfter)
+	o.Breaker = cmp.Or(o.Breaker, webhook.DefaultBreaker)
 	w := &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
 	w.targets = newTargets(w.slots, o)
 	return w
@@ -77,6 +80,7 @@ func New(o Options) *Worker {
 // and its result be recorded, and returns: what it had not begun is handed to another worker.
 func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
+	w.breaker = w.watch()
 	w.results = groupcommit.New(groupcommit.Options{
 		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.slots.all() + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
@@ -90,6 +94,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.emptyLines()
 	w.sends.Wait()
 	w.results.Close()
+	w.breaker.close()
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("worker: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/task"
@@ -87,7 +88,7 @@ func assembleWith(t *testing.T, window int, change ...func(*Options)) *platform 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Limiter: ratelimit.New(q), LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })

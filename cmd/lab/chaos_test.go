@@ -36,7 +36,7 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 		Binary: binary, Dir: place, Deliveries: testDeliveries, AttemptTimeout: testAttemptTimeout,
 		Seed: uint64(time.Now().UnixNano()) % 1_000_000,
 	}
-	faults, err := chosenFaults("F1,F2,F4,F7,F9,F10,F11,F21,F30")
+	faults, err := chosenFaults("F1,F2,F4,F7,F9,F10,F11,F16,F21,F22,F25,F26,F30")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}, {"limits", "-overload", "1"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -58,6 +58,27 @@ func TestFaultsAreChosenByName(t *testing.T) {
 	}
 }
 
+func TestNumbersAreRead(t *testing.T) {
+	if got, err := numbers("100, 5,100"); err != nil || len(got) != 2 || got[0] != 5 || got[1] != 100 {
+		t.Errorf("%v %v", got, err)
+	}
+	for _, bad := range []string{"", "1,", "-1", "0", "x"} {
+		if _, err := numbers(bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func TestStagesAreChosenByName(t *testing.T) {
+	stages, err := chosenStages("dead, backlog")
+	if err != nil || len(stages) != 2 || stages[0].Name != "dead" || stages[1].Name != "backlog" {
+		t.Errorf("%v %v", stages, err)
+	}
+	if all, err := chosenStages(""); err != nil || len(all) != 4 {
+		t.Errorf("%d stages, %v", len(all), err)
+	}
+}
+
 func TestScenariosAreChosenByName(t *testing.T) {
 	names := func(only string) (list []string) {
 		for _, s := range chosen(bench.Scenarios(1, 1), only) {
@@ -68,7 +89,7 @@ func TestScenariosAreChosenByName(t *testing.T) {
 	if got := names("idle,open"); strings.Join(got, "|") != "open 100/s|idle" {
 		t.Error(got)
 	}
-	if got := names(""); len(got) != 6 {
+	if got := names(""); len(got) != 10 {
 		t.Error(got)
 	}
 }

@@ -4,6 +4,8 @@
 //	lab bench    how much, how fast, at what cost, next to a bare POST loop
 //	lab report   what a bench wrote down, as tables in Markdown
 //	lab chaos    kill, restart and empty things under load; nothing accepted may be lost
+//	lab limits   how exactly limits are kept, and how soon a changed one shows
+//	lab soak     give one tenant, or many endpoints, a bad day; the others may not notice
 //
 // The other commands are parts of these, run as processes of their own.
 package main
@@ -17,10 +19,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/bench"
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
 func main() {
@@ -44,7 +48,10 @@ var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []
 	"bench":       benchCommand,
 	"report":      reportCommand,
 	"chaos":       chaosCommand,
+	"limits":      limitsCommand,
+	"soak":        soakCommand,
 	"sink":        sinkCommand,
+	"hole":        holeCommand,
 	"load":        loadCommand,
 	"bare-server": bareServerCommand,
 	"bare-client": bareClientCommand,
@@ -52,7 +59,7 @@ var commands = map[string]func(ctx context.Context, flags *flag.FlagSet, args []
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos [flags], lab report FILE…; lab bench -help shows the flags")
+		fmt.Fprintln(os.Stderr, "usage: lab bench|chaos|limits|soak [flags], lab report FILE…; lab bench -help shows the flags")
 		return errUsage
 	}
 	return commands[args[0]](ctx, flag.NewFlagSet("lab "+args[0], flag.ContinueOnError), args[1:], out)
@@ -79,10 +86,18 @@ func usage(err error) error {
 }
 
 func sinkCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	delay := flags.Duration("delay", 0, "how long to keep each answer")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	return bench.RunSink(ctx, out)
+	return traffic.RunSink(ctx, *delay, out)
+}
+
+func holeCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return traffic.RunHole(ctx, out)
 }
 
 func bareServerCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
@@ -102,9 +117,9 @@ func bareClientCommand(ctx context.Context, flags *flag.FlagSet, args []string, 
 }
 
 func loadCommand(ctx context.Context, flags *flag.FlagSet, args []string, _ io.Writer) error {
-	load := bench.Load{Key: bench.APIKey()}
+	load := traffic.Load{Key: traffic.APIKey()}
 	flags.StringVar(&load.Address, "address", "", "host:port of the API")
-	flags.StringVar(&load.Application, "app", "", "id of the application to post to")
+	applications := flags.String("app", "", "ids of the applications to post to in turn, separated by commas")
 	flags.IntVar(&load.Conns, "conns", 16, "keep-alive connections")
 	flags.Float64Var(&load.Rate, "rate", 0, "messages per second; 0 posts as fast as answers come")
 	flags.DurationVar(&load.Duration, "duration", 5*time.Second, "how long to post")
@@ -112,7 +127,8 @@ func loadCommand(ctx context.Context, flags *flag.FlagSet, args []string, _ io.W
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	return bench.RunLoad(ctx, load)
+	load.Applications = strings.Split(*applications, ",")
+	return traffic.RunLoad(ctx, load)
 }
 
 // given reports whether a flag was set on the command line.

@@ -22,6 +22,7 @@ import (
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -120,7 +121,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}
 	a.checkQueue(ctx)
-	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Metrics: a.metrics, Logger: a.log})
+	a.dispatcher = dispatch.New(dispatch.Options{Store: a.store, Queue: a.queue, Limiter: ratelimit.New(a.queue), Metrics: a.metrics, Logger: a.log})
 	a.tasks = task.New(task.Options{
 		Store: a.store, Dispatcher: a.dispatcher, Lease: o.Config.AttemptTimeout + webhook.LeaseMargin, Rate: o.Config.TaskRate,
 		Metrics: a.metrics, Logger: a.log,
@@ -195,10 +196,21 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 	})
 }
 
+// resolver asks one name server, whatever the machine is configured to ask; nil if it names none.
+func resolver(server string) *net.Resolver {
+	if server == "" {
+		return nil
+	}
+	return &net.Resolver{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, network, server)
+	}}
+}
+
 func (a *App) buildWorker(policy egress.Policy) {
 	c := a.o.Config
 	a.egress = egress.New(egress.Options{
-		Policy: policy, Timeout: c.AttemptTimeout,
+		Policy: policy, Timeout: c.AttemptTimeout, Resolver: resolver(c.NameServer),
 		// As many as may be under way: with fewer, a busy host's connections are closed only to be opened again.
 		MaxIdleConnsPerHost: c.WorkerConcurrency,
 	})

@@ -314,3 +314,22 @@ func TestOpeningsAreLoggedAtEveryStart(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesAreAskedOfTheServerThatIsSet(t *testing.T) {
+	if resolver("") != nil {
+		t.Error("a resolver although none is set")
+	}
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn, err := resolver(server.LocalAddr().String()).Dial(t.Context(), "udp", "192.0.2.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.RemoteAddr().String(); got != server.LocalAddr().String() {
+		t.Errorf("asks %s, want %s", got, server.LocalAddr())
+	}
+}

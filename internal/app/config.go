@@ -28,6 +28,7 @@ type Config struct {
 	AllowNetworks     []netip.Prefix
 	AllowHTTP         bool
 	AllowPorts        []uint16
+	NameServer        string // host:port; "" = the machine's
 	TrustedProxies    []netip.Prefix
 	RetrySchedule     []time.Duration
 	AttemptTimeout    time.Duration

@@ -60,6 +60,7 @@ func TestSettingsKeepTheirRules(t *testing.T) {
 		{"POSTHASTE_ALLOW_NETWORKS", []string{"127.0.0.0/8, ::1/128", "0.0.0.0/0"}, []string{"127.0.0.1", "10.1.2.3/8", "10.0.0.0/33", "10.0.0.0/8,", "x"}},
 		{"POSTHASTE_ALLOW_HTTP", []string{"false", "1"}, []string{"on"}},
 		{"POSTHASTE_ALLOW_PORTS", []string{"1,65535", "25"}, []string{"0", "65536", "1-5", "1,,2"}},
+		{"POSTHASTE_NAME_SERVER", []string{"10.0.0.2:53", "[fd00::53]:5353"}, []string{"10.0.0.2", "dns.example:53", "10.0.0.2:0", "0.0.0.0:53", "10.0.0.2:65536"}},
 		{"POSTHASTE_TRUSTED_PROXIES", []string{"10.0.0.5,::1", "10.0.0.0/8"}, []string{"*", "fe80::1%lo", "proxy", "10.0.0.5/8"}},
 		{"POSTHASTE_RETRY_SCHEDULE", []string{"10ms", "7d", repeat(app.MaxRetries, "1s"), "1s, 2s"}, []string{"9ms", "169h", repeat(app.MaxRetries+1, "1s"), "1s,", "5", "-1s"}},
 		{"POSTHASTE_ATTEMPT_TIMEOUT", []string{"100ms", "5m"}, []string{"99ms", "5m1ms", "15"}},

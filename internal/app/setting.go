@@ -170,6 +170,19 @@ var Settings = []Setting{
 		},
 	},
 	{
+		Name: "POSTHASTE_NAME_SERVER",
+		Rule: "an address and a port, for instance 10.0.0.2:53 or [fd00::53]:53",
+		Help: "The DNS server that is asked for the names of receivers. Unset, those of the machine are. What names may lead to does not depend on it.",
+		parse: func(c *Config, text string) error {
+			server, err := netip.ParseAddrPort(text)
+			if err != nil || server.Port() == 0 || server.Addr().IsUnspecified() {
+				return errRule
+			}
+			c.NameServer = server.String()
+			return nil
+		},
+	},
+	{
 		Name:  "POSTHASTE_TRUSTED_PROXIES",
 		Rule:  "addresses or networks, separated by commas, for instance 10.0.0.5,192.168.0.0/16",
 		Help:  "Proxies whose `X-Forwarded-For` is believed. Unset, nobody's is.",

@@ -41,6 +41,7 @@ var offers = groupcommit.Options{BatchItems: 1024, BatchSize: 4096, WaitingItems
 type Options struct {
 	Store   *store.Store
 	Queue   *queue.Queue
+	Limiter Limiter
 	Metrics *telemetry.Metrics
 	Logger  *slog.Logger
 	// LiveWindow and FedWindow are how many tasks of these lanes may wait in Redis; 0 = the defaults.
@@ -51,13 +52,14 @@ type Options struct {
 type Dispatcher struct {
 	store   *store.Store
 	queue   *queue.Queue
+	limiter Limiter
 	live    window
 	fed     window
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 
 	asked   atomic.Bool // somebody asked since the last look
-	offered *groupcommit.Group[[]webhook.Delivery]
+	offered *groupcommit.Group[offer]
 }
 
 // window is how much of a lane may wait in Redis.
@@ -70,7 +72,7 @@ func (w *window) room() int64 { return w.size - w.waiting.Load() }
 
 // New makes a Dispatcher; Run must be running for its answers to be worth anything.
 func New(o Options) *Dispatcher {
-	d := &Dispatcher{store: o.Store, queue: o.Queue, metrics: o.Metrics, log: o.Logger}
+	d := &Dispatcher{store: o.Store, queue: o.Queue, limiter: o.Limiter, metrics: o.Metrics, log: o.Logger}
 	d.live.size, d.fed.size = int64(cmp.Or(o.LiveWindow, DefaultLiveWindow)), int64(cmp.Or(o.FedWindow, DefaultFedWindow))
 	d.offered = groupcommit.New(offers, d.pushOffered)
 	return d
@@ -139,29 +141,90 @@ func (d *Dispatcher) Quiet(ctx context.Context) (quiet, available bool) {
 	return d.live.waiting.Load() <= d.live.size/quietShare && d.fed.waiting.Load() <= d.fed.size/quietShare, d.queue.Available()
 }
 
-// Offer pushes released deliveries soon and returns at once. What cannot be pushed is parked again;
-// what cannot even be parked goes when its lease ends.
-func (d *Dispatcher) Offer(deliveries []webhook.Delivery) {
+// offer is some released deliveries with their limits.
+type offer struct {
+	deliveries []webhook.Delivery
+	rates      []webhook.Rates // one each; nil = none has any
+	unread     bool            // the limits are not known and have to be read
+}
+
+// Offer pushes released deliveries soon and returns at once; rates are their limits, one each, or nil
+// if none has any. What its limits do not let go now, and what cannot be pushed, is parked; what cannot
+// even be parked goes when its lease ends.
+func (d *Dispatcher) Offer(deliveries []webhook.Delivery, rates []webhook.Rates) {
 	if len(deliveries) == 0 {
 		return
 	}
-	if err := d.offered.Add(deliveries, len(deliveries)); err != nil {
-		d.log.Warn("released deliveries wait for the end of their lease", "count", len(deliveries), "reason", err)
+	d.offer(offer{deliveries: deliveries, rates: rates})
+}
+
+// OfferManual is Offer for a delivery that somebody asked for.
+func (d *Dispatcher) OfferManual(delivery webhook.Delivery) {
+	d.offer(offer{deliveries: []webhook.Delivery{delivery}, unread: true})
+}
+
+func (d *Dispatcher) offer(o offer) {
+	if err := d.offered.Add(o, len(o.deliveries)); err != nil {
+		d.log.Warn("released deliveries wait for the end of their lease", "count", len(o.deliveries), "reason", err)
 	}
 }
 
-func (d *Dispatcher) pushOffered(batch [][]webhook.Delivery) {
-	var all []webhook.Delivery
-	for _, deliveries := range batch {
-		all = append(all, deliveries...)
+func (d *Dispatcher) pushOffered(batch []offer) {
+	var all, limited, unread []webhook.Delivery
+	var rates []webhook.Rates
+	for _, o := range batch {
+		switch {
+		case o.unread:
+			unread = append(unread, o.deliveries...)
+		case o.rates == nil:
+			all = append(all, o.deliveries...)
+		default:
+			limited, rates = append(limited, o.deliveries...), append(rates, o.rates...)
+		}
 	}
-	d.push(context.Background(), Tasks(all))
+	ctx := context.Background()
+	if limited != nil {
+		all = append(all, d.admitted(ctx, limited, rates)...)
+	}
+	if unread != nil {
+		all = append(all, d.admittedUnread(ctx, unread)...)
+	}
+	d.push(ctx, Tasks(all))
+}
+
+// admittedUnread is admitted for deliveries whose limits have to be read first.
+func (d *Dispatcher) admittedUnread(ctx context.Context, deliveries []webhook.Delivery) []webhook.Delivery {
+	rates, err := d.store.Rates(ctx, deliveries)
+	if err != nil {
+		d.log.Warn("limits could not be read; deliveries are put off", "count", len(deliveries), "error", err)
+		d.PutBack(deliveries, store.Hold{})
+		return nil
+	}
+	return d.admitted(ctx, deliveries, rates)
 }
 
 // Push hands over what the feeder released and returns when that is done, or undone: what cannot be
-// pushed is parked again.
+// pushed is parked again. What background tasks owe is asked for at its limits first; all else has been.
 func (d *Dispatcher) Push(ctx context.Context, fed []store.Fed) {
-	d.push(ctx, FedTasks(fed))
+	var bulk []webhook.Delivery
+	rest := make([]store.Fed, 0, len(fed))
+	for _, f := range fed {
+		if f.Lane == webhook.LaneBulk && f.Lost <= webhook.AloneAfter {
+			bulk = append(bulk, f.Delivery)
+			continue
+		}
+		rest = append(rest, f)
+	}
+	d.push(ctx, FedTasks(rest))
+	d.PushTask(ctx, bulk)
+}
+
+// PushTask hands over what a background task released, as far as its limits let it go now, and returns
+// when that is done, or undone.
+func (d *Dispatcher) PushTask(ctx context.Context, deliveries []webhook.Delivery) {
+	if len(deliveries) > 0 {
+		d.push(ctx, Tasks(d.admittedUnread(ctx, deliveries)))
+	}
 }
 
 func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {

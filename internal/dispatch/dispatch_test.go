@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -36,7 +37,7 @@ func newRig(t *testing.T, window int, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := New(Options{Store: s, Queue: q, LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := New(Options{Store: s, Queue: q, Limiter: ratelimit.New(q), LiveWindow: window, FedWindow: window, Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })
@@ -75,7 +76,7 @@ func (r *rig) count(state webhook.State) (n int) {
 func (r *rig) offered(deliveries []webhook.Delivery) {
 	r.t.Helper()
 	before := r.d.live.waiting.Load()
-	r.d.Offer(deliveries)
+	r.d.Offer(deliveries, nil)
 	r.until("it is pushed", func() bool { return r.d.live.waiting.Load() > before })
 }
 
@@ -154,9 +155,9 @@ func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
 
 func TestWhatIsOfferedIsPushedInFewTasks(t *testing.T) {
 	r := newRig(t, 0, storetest.Redis(t))
-	r.d.Offer(nil)
+	r.d.Offer(nil, nil)
 	const n = 2*queue.MaxTaskDeliveries + 6
-	r.d.Offer(r.released(n))
+	r.d.Offer(r.released(n), nil)
 	r.until("it is pushed", func() bool {
 		tasks, err := r.queue.Lengths(t.Context())
 		return err == nil && tasks.Live == 3
@@ -168,7 +169,7 @@ func TestWhatIsOfferedIsPushedInFewTasks(t *testing.T) {
 
 func TestWithoutRedisNothingIsAdmittedAndWhatWasReleasedIsParked(t *testing.T) {
 	r := newRig(t, 0, "redis://127.0.0.1:1/0")
-	r.d.Offer(r.released(40))
+	r.d.Offer(r.released(40), nil)
 	r.until("it is parked", func() bool { return r.count(webhook.StateParked) == 40 })
 	if r.d.Admits() || r.d.Room(t.Context()) != 0 {
 		t.Error("a queue that is gone has room")

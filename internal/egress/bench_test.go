@@ -2,9 +2,11 @@ package egress
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"testing"
 )
@@ -36,23 +38,26 @@ func answerFast(end []byte) func(net.Conn) {
 	}
 }
 
-// BenchmarkSend is one send over a kept connection, with the sink in the same process.
+// BenchmarkSend is one send over a kept connection, with the sink in the same process, whose CPU counts.
 func BenchmarkSend(b *testing.B) {
 	body := append(bytes.Repeat([]byte("a"), 498), "}}"...)
 	s := newSink(b, answerFast([]byte("}}")))
-	for _, parallel := range []int{1, 8} {
-		b.Run("goroutines="+strconv.Itoa(parallel*2), func(b *testing.B) {
+	for _, parallel := range []int{2, 16, 64} {
+		b.Run("goroutines="+strconv.Itoa(parallel), func(b *testing.B) {
 			c := newClient(b, Options{Policy: loopback()})
 			header := benchHeader()
 			b.ReportAllocs()
-			b.SetParallelism(parallel)
+			b.SetParallelism(max(1, parallel/runtime.GOMAXPROCS(0)))
+			before := cpuTime()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if res := c.Send(b.Context(), Request{URL: s.URL + "/hooks/1", Header: header, Body: body}); !res.OK() {
+					req := Request{URL: s.URL + "/hooks/1", Header: header, Body: body}
+					if res := c.Send(context.Background(), req); !res.OK() {
 						b.Errorf("%s (%s)", res.Class, res.Error)
 					}
 				}
 			})
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -64,7 +69,8 @@ func BenchmarkBareClient(b *testing.B) {
 	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: DefaultIdleConns}}
 	defer client.CloseIdleConnections()
 	b.ReportAllocs()
-	b.SetParallelism(8)
+	b.SetParallelism(32)
+	before := cpuTime()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL+"/hooks/1", bytes.NewReader(body))
@@ -80,6 +86,7 @@ func BenchmarkBareClient(b *testing.B) {
 			_ = res.Body.Close()
 		}
 	})
+	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
 }
 
 func BenchmarkCheckURL(b *testing.B) {

@@ -68,10 +68,11 @@ func TestClassOfEveryFailure(t *testing.T) {
 		{&net.OpError{Op: "read", Net: "tcp", Addr: v4, Err: syscall.ECONNRESET}, at(phaseAnswer), webhook.ClassReset},
 		{&net.OpError{Op: "write", Net: "tcp", Addr: v4, Err: syscall.EPIPE}, at(phaseAnswer), webhook.ClassReset},
 		{fmt.Errorf("transport connection broken: %w", io.ErrUnexpectedEOF), at(phaseAnswer), webhook.ClassReset},
-		{errors.New("http: server closed idle connection"), progress{at: phaseAnswer, reused: true}, webhook.ClassReset},
-		{errors.New("malformed HTTP response"), at(phaseAnswer), webhook.ClassProtocol},
-		{errors.New("malformed MIME header line: X"), progress{at: phaseAnswer, ended: true}, webhook.ClassReset},
-		{errors.New("net/http: server response headers exceeded 65536 bytes; aborted"), at(phaseAnswer), webhook.ClassHeaderTooLarge},
+		{io.EOF, progress{at: phaseAnswer, reused: true}, webhook.ClassReset},
+		{errMalformed, at(phaseAnswer), webhook.ClassProtocol},
+		{errHeadTooLarge, at(phaseAnswer), webhook.ClassHeaderTooLarge},
+		{errChunk, at(phaseBody), webhook.ClassProtocol},
+		{errChunkWork, at(phaseBody), webhook.ClassProtocol},
 		{errors.New("never seen 10.1.2.3:8443"), at(phaseAnswer), webhook.ClassProtocol},
 	} {
 		class, text := classify(row.err, row.at)

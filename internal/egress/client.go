@@ -1,13 +1,10 @@
 package egress
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"hash/maphash"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -62,12 +59,12 @@ type Client struct {
 	policy    Policy
 	timeout   time.Duration
 	maxBody   int
-	userAgent []string
+	userAgent string
+	targets   targets
 	dialer    *dialer
-	fresh     func() *http.Transport
-	seed      maphash.Seed
-	lanes     [lanes]lane
-	scratch   sync.Pool // *[]byte of maxBody+1, so that a short answer costs no long buffer
+	pool      *pool
+	exchanges sync.Pool // *exchange
+	long      sync.Pool // *[]byte of maxBody+1, for bodies that are not in one piece
 
 	mu     sync.Mutex
 	closed bool
@@ -81,42 +78,28 @@ func New(o Options) *Client {
 		policy:    o.Policy,
 		timeout:   o.Timeout,
 		maxBody:   o.MaxBody,
-		userAgent: []string{o.UserAgent},
+		userAgent: o.UserAgent,
 		dialer:    newDialer(o),
-		seed:      maphash.MakeSeed(),
+		pool:      newPool(o.MaxConnsPerHost, o.MaxIdleConnsPerHost),
 	}
-	c.fresh = func() *http.Transport { return newTransport(o, c.dialer) }
-	c.scratch.New = func() any { b := make([]byte, o.MaxBody+1); return &b }
-	now := time.Now()
-	for i := range c.lanes {
-		c.lanes[i].transport = c.fresh()
-		c.lanes[i].born = now.Add(-maxTransportAge * time.Duration(i) / lanes) // so that they do not age together
-	}
+	c.exchanges.New = func() any { return new(exchange) }
+	c.long.New = func() any { b := make([]byte, o.MaxBody+1); return &b }
 	return c
 }
 
-// Close waits for the sends under way (their contexts end them), then ends the dials that have nobody
-// waiting any more and closes every connection. A Send after it fails.
+// Close waits for the sends under way (their contexts end them) and closes every connection. A Send
+// after it fails.
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.sends.Wait()
+	c.pool.close()
 	c.dialer.close()
-	c.CloseIdle()
 }
 
 // CloseIdle closes all kept connections; those in use are closed when their request ends.
-func (c *Client) CloseIdle() {
-	now := time.Now()
-	for i := range c.lanes {
-		c.lanes[i].renew(now, c.fresh)
-	}
-}
-
-func (c *Client) lane(host string) *lane {
-	return &c.lanes[maphash.String(c.seed, host)%lanes]
-}
+func (c *Client) CloseIdle() { c.pool.closeIdle() }
 
 // Request is one request to send.
 type Request struct {
@@ -124,8 +107,10 @@ type Request struct {
 	URL    string // as Target.URL; userinfo is refused, its header belongs into Header
 	// Header goes out as it is, spelling included; only Accept-Encoding is replaced. It is not changed.
 	Header http.Header
-	// Body must not be changed any more, not even after Send: a receiver may answer before it is all read.
-	Body []byte
+	Body   []byte // not changed while it is sent
+	// Deadline of the send, beside the context's and the client's timeout; zero = none. It costs less than
+	// a context that is made for it.
+	Deadline time.Time
 }
 
 // Result is what came of a send. It says everything that is known, also after a failure.
@@ -135,8 +120,8 @@ type Result struct {
 	Class  webhook.ErrorClass
 	Error  string // for the endpoint's owner; "" on success
 
-	SentHeader      http.Header // as sent, values in clear; nil if the request was refused before sending
-	Header          http.Header // received, at most MaxReceivedHeaders and MaxReceivedBytes, printable
+	SentHeader      []webhook.Header // as sent, by name, values in clear; nil if the request was refused before sending
+	Header          []webhook.Header // received, by name, at most MaxReceivedHeaders and MaxReceivedBytes, printable
 	HeaderTruncated bool
 	ContentType     string // of the answer
 	RetryAfter      string // as the receiver wrote it
@@ -159,12 +144,12 @@ func (r Result) failed(class webhook.ErrorClass, text string) Result {
 }
 
 // Send sends a request, once. All that can happen out there is a Result, and it never panics on what a
-// receiver says. The whole takes no longer than the context and the client's timeout allow.
+// receiver says. The whole takes no longer than the context, the request's deadline and the client's
+// timeout allow.
 //
-// Nothing is sent twice. net/http sends again by itself what it takes to be repeatable, so it is given
-// a body it cannot rewind. If a kept connection turns out to be dead, the send fails as ClassReset,
-// because whether the receiver saw the request cannot be known from here; the retry schedule decides.
-// (Without a body net/http may move to another connection, but only if not one byte was written.)
+// Nothing is sent twice. If a kept connection turns out to be dead when it is to be used, another one
+// is taken; if it dies after that, the send fails as ClassReset, because whether the receiver saw the
+// request cannot be known from here; the retry schedule decides.
 func (c *Client) Send(ctx context.Context, req Request) Result {
 	res := Result{Start: time.Now()}
 	if !c.enter() {
@@ -172,7 +157,7 @@ func (c *Client) Send(ctx context.Context, req Request) Result {
 	}
 	defer c.sends.Done()
 
-	to, err := c.policy.parse(req.URL)
+	to, err := c.targets.parse(c.policy, req.URL)
 	var broken *URLError
 	switch {
 	case errors.As(err, &broken) && broken.Blocked:
@@ -192,29 +177,36 @@ func (c *Client) Send(ctx context.Context, req Request) Result {
 	}
 	res.SentHeader = header
 
-	ctx, cancel := context.WithDeadline(ctx, res.Start.Add(c.timeout))
-	defer cancel()
-	f := &flight{ownOpen: to.ownOpen}
-	f.deadline, _ = ctx.Deadline()
-
-	outgoing := &http.Request{
-		Method: method, URL: to.url, Host: to.url.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: http.NoBody, ContentLength: int64(len(req.Body)),
+	deadline := res.Start.Add(c.timeout)
+	if at, ok := ctx.Deadline(); ok && at.Before(deadline) {
+		deadline = at
 	}
-	if len(req.Body) > 0 {
-		// Of this very type, or net/http sends headers and body in two packets.
-		outgoing.Body = io.NopCloser(bytes.NewReader(req.Body))
+	if at := req.Deadline; !at.IsZero() && at.Before(deadline) {
+		deadline = at
 	}
-	transport := c.lane(to.url.Host).at(res.Start, c.fresh)
-	answer, err := transport.RoundTrip(outgoing.WithContext(f.observed(ctx)))
+	cn, took, reused, err := c.connection(ctx, to, deadline, res.Start)
 	if err != nil {
-		p := f.report(&res, time.Now())
+		res.Timings = Timings{DNS: took.dns, Connect: took.connect, TLS: took.tls, Total: time.Since(res.Start)}
 		res.CertExpiry = refusedCertExpiry(err)
-		return res.failed(classify(err, p))
+		return res.failed(classify(err, progress{at: phaseWait}))
 	}
-	f.enter(phaseBody)
-	f.report(&res, c.receive(&res, answer))
+	res.Reused, res.RemoteAddr = reused, cn.remote
+	res.TLSVersion, res.CertExpiry = cn.tlsVersion, cn.certExpiry
+	res.Timings = Timings{DNS: took.dns, Connect: took.connect, TLS: took.tls}
+
+	x := c.exchanges.Get().(*exchange)
+	x.cn, x.deadline = cn, deadline
+	x.out = appendHead(x.out[:0], method, to, header, len(req.Body))
+	keep, now := x.run(ctx, c, &res, req.Body)
+	x.cn, x.in.from = nil, nil
+	if cap(x.out) <= maxKeptOut {
+		c.exchanges.Put(x)
+	}
+	if keep {
+		c.pool.put(cn, now)
+	} else {
+		c.discard(cn)
+	}
 	return res
 }
 
@@ -227,70 +219,52 @@ func (c *Client) enter() bool {
 	return !c.closed
 }
 
-// sendable is the method to send; others than these net/http may send twice.
-func sendable(method string) (string, error) {
-	switch method {
-	case "":
-		return http.MethodPost, nil
-	case http.MethodPost, http.MethodPut, http.MethodPatch:
-		return method, nil
+// connection gives a connection that is good as far as can be known, with its deadline set: a kept one,
+// or one that is made now; took says how long that took, also if it failed.
+func (c *Client) connection(ctx context.Context, to target, deadline, now time.Time) (cn *conn, took setup, reused bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, took, false, err
 	}
-	return "", errors.New("method must be POST, PUT or PATCH")
-}
-
-// receive takes in an answer and closes it; end is when the last byte that counts was read.
-func (c *Client) receive(res *Result, answer *http.Response) (end time.Time) {
-	defer func() { _ = answer.Body.Close() }()
-	res.Status = answer.StatusCode
-	res.Class, res.Error = judge(answer)
-	res.ContentType = shown(answer.Header.Get("Content-Type"), maxContentType)
-	res.RetryAfter = shown(answer.Header.Get("Retry-After"), maxRetryAfter)
-	res.Header, res.HeaderTruncated = receivedHeader(answer.Header)
-	if state := answer.TLS; state != nil {
-		res.TLSVersion = state.Version
-		if len(state.PeerCertificates) > 0 {
-			res.CertExpiry = state.PeerCertificates[0].NotAfter
+	if !now.Before(deadline) {
+		return nil, took, false, context.DeadlineExceeded
+	}
+	for {
+		cn, err := c.pool.take(ctx, to.origin, deadline, now)
+		switch {
+		case err != nil:
+			return nil, took, false, err
+		case cn == nil:
+			cn, took, err := c.fresh(ctx, to, deadline)
+			return cn, took, false, err
 		}
+		// Before it is asked, since it may carry the deadline of its last use.
+		if cn.SetDeadline(deadline) == nil && cn.alive() {
+			return cn, took, true, nil
+		}
+		c.discard(cn)
 	}
-
-	var err error
-	if answer.StatusCode != http.StatusSwitchingProtocols { // its "body" is the connection, which has no end
-		res.Body, res.BodyTruncated, err = c.readBody(answer.Body)
-	}
-	end = time.Now()
-	if err != nil && res.Class == webhook.ClassNone {
-		res.Class, res.Error = classify(err, progress{at: phaseBody})
-	}
-	// Declared to be short, the rest is read to keep the connection; its content and fate are of no
-	// interest, and the send's deadline still holds.
-	if rest := answer.ContentLength - int64(c.maxBody) - 1; res.BodyTruncated && 0 < rest && rest <= maxDrain {
-		_, _ = io.CopyN(io.Discard, answer.Body, rest)
-	}
-	return end
 }
 
-// readBody reads at most one byte more than is kept, by which it knows that there is more.
-func (c *Client) readBody(body io.Reader) (kept []byte, truncated bool, err error) {
-	scratch := c.scratch.Get().(*[]byte)
-	defer c.scratch.Put(scratch)
-	n := 0
-	for n < len(*scratch) && err == nil {
-		var more int
-		more, err = body.Read((*scratch)[n:])
-		n += more
+// fresh makes a connection, for which the pool has counted one.
+func (c *Client) fresh(ctx context.Context, to target, deadline time.Time) (*conn, setup, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	cn, took, err := c.dialer.fresh(ctx, to.origin, to.ownOpen)
+	if err == nil {
+		c.pool.add(cn, to.origin, time.Now())
+		if err = cn.SetDeadline(deadline); err != nil { // closed already
+			c.discard(cn)
+		}
+		return cn, took, err
 	}
-	if n > c.maxBody {
-		n, truncated = c.maxBody, true
-	}
-	if n > 0 {
-		kept = bytes.Clone((*scratch)[:n])
-	}
-	// Exactly io.EOF: a body that is cut short ends in io.ErrUnexpectedEOF. What fails behind the bytes
-	// that are kept, trailers above all, is not ours to judge.
-	if err == io.EOF || truncated || afterBody(err) {
-		err = nil
-	}
-	return kept, truncated, err
+	c.pool.drop(to.origin)
+	return nil, took, err
+}
+
+// discard closes a connection that is of no more use.
+func (c *Client) discard(cn *conn) {
+	_ = cn.Close()
+	c.pool.drop(cn.host.at)
 }
 
 // refusedCertExpiry is when the certificate ends for which a handshake was broken off.

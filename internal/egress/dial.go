@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,77 +73,53 @@ func newDialer(o Options) *dialer {
 	return d
 }
 
-// dialPlain is the transport's dial for http.
-func (d *dialer) dialPlain(ctx context.Context, _, hostport string) (net.Conn, error) {
-	ctx, f, done, err := d.begin(ctx)
+// fresh makes a connection to an origin. The setup says what the steps took, also of those that failed.
+// The whole ends with ctx, which has the send's deadline.
+func (d *dialer) fresh(ctx context.Context, to origin, ownOpen bool) (*conn, setup, error) {
+	ctx, done, err := d.begin(ctx, ownOpen)
 	if err != nil {
-		return nil, &dialError{phaseConnect, err}
+		return nil, setup{}, &dialError{phaseConnect, err}
 	}
 	defer done()
-	host, port, err := splitDialled(hostport)
-	if err != nil {
-		return nil, &dialError{phaseConnect, err}
-	}
-	c, err := d.dial(ctx, f, host, port)
-	if err != nil {
-		return nil, err // not c, which would be an interface that is not nil
-	}
-	return c, nil
-}
-
-// dialTLS is the transport's dial for https. The handshake is done here rather than by the transport
-// so that the send's deadline ends it.
-func (d *dialer) dialTLS(ctx context.Context, _, hostport string) (net.Conn, error) {
-	ctx, f, done, err := d.begin(ctx)
-	if err != nil {
-		return nil, &dialError{phaseConnect, err}
-	}
-	defer done()
-	host, port, err := splitDialled(hostport)
-	if err != nil {
-		return nil, &dialError{phaseConnect, err}
-	}
-	c, err := d.dial(ctx, f, host, port)
-	if err != nil {
-		return nil, err
+	c, took, err := d.dial(ctx, to, ownOpen)
+	if err != nil || !to.secure {
+		return c, took, err
 	}
 
-	f.enter(phaseTLS)
 	config := d.tls.Clone()
-	config.ServerName = host
+	config.ServerName = to.host
 	secure := tls.Client(c, config)
 	start := time.Now()
 	handshake, cancel := context.WithTimeout(ctx, maxHandshake)
 	defer cancel()
 	err = secure.HandshakeContext(handshake)
-	c.setup.tls = time.Since(start)
-	f.spent(c.setup)
+	took.tls = time.Since(start)
 	if err != nil {
 		_ = c.Close()
-		return nil, &dialError{phaseTLS, err}
+		return nil, took, &dialError{phaseTLS, err}
 	}
-	return secure, nil
+	c.secured(secure)
+	return c, took, nil
 }
 
-// begin registers a dial. The transport detaches a dial's context from the send that asked for it, so
-// the send's deadline and the client's end are put back.
-func (d *dialer) begin(ctx context.Context) (context.Context, *flight, func(), error) {
-	f := flightOf(ctx)
-	if f == nil {
-		return nil, nil, nil, errors.New("egress: dial outside a send")
-	}
+// ownOpenKey marks the context of a dial that may reach our own listeners.
+type ownOpenKey struct{}
+
+// begin registers a dial, so that the client's end is the dial's, too.
+func (d *dialer) begin(ctx context.Context, ownOpen bool) (context.Context, func(), error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, nil, nil, errClosed
+		return nil, nil, errClosed
 	}
-	ctx, expire := context.WithDeadline(ctx, f.deadline)
+	if ownOpen {
+		ctx = context.WithValue(ctx, ownOpenKey{}, true)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	d.cancel[&cancel] = struct{}{}
 	d.dials.Add(1)
-	return ctx, f, func() {
+	return ctx, func() {
 		cancel(nil)
-		expire()
 		d.mu.Lock()
 		delete(d.cancel, &cancel)
 		d.mu.Unlock()
@@ -153,47 +127,31 @@ func (d *dialer) begin(ctx context.Context) (context.Context, *flight, func(), e
 	}, nil
 }
 
-func splitDialled(hostport string) (string, uint16, error) {
-	host, text, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return "", 0, fmt.Errorf("split address to dial: %w", err)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return "", 0, fmt.Errorf("read port to dial: %w", err)
-	}
-	return host, uint16(port), nil
-}
-
 // dial resolves, judges and connects.
-func (d *dialer) dial(ctx context.Context, f *flight, host string, port uint16) (*conn, error) {
-	f.enter(phaseDNS)
+func (d *dialer) dial(ctx context.Context, to origin, ownOpen bool) (_ *conn, took setup, _ error) {
 	start := time.Now()
-	addrs, err := d.resolve(ctx, host)
-	took := setup{dns: time.Since(start)}
-	if _, literal := netip.ParseAddr(host); literal == nil {
-		took.dns = 0
+	addrs, err := d.resolve(ctx, to.host)
+	if _, literal := netip.ParseAddr(to.host); literal != nil {
+		took.dns = time.Since(start)
 	}
-	f.spent(took)
 	if err != nil {
-		return nil, &dialError{phaseDNS, err}
+		return nil, took, &dialError{phaseDNS, err}
 	}
 	// Refused before anything is dialled, so that neither the answer nor its timing tells whether
 	// something listens there. control below judges again what is dialled in the end.
-	targets := d.allowed(addrs, port, f.ownOpen)
+	targets := d.allowed(addrs, to.port, ownOpen)
 	if len(targets) == 0 {
-		return nil, &dialError{phaseConnect, errBlocked}
+		return nil, took, &dialError{phaseConnect, errBlocked}
 	}
 
-	f.enter(phaseConnect)
 	start = time.Now()
 	socket, err := d.race(ctx, targets)
 	took.connect = time.Since(start)
-	f.spent(took)
 	if err != nil {
-		return nil, &dialError{phaseConnect, err}
+		return nil, took, &dialError{phaseConnect, err}
 	}
-	return d.adopt(socket, took)
+	c, err := d.adopt(socket)
+	return c, took, err
 }
 
 // resolve gives the addresses of a host, in the order to try them.
@@ -252,8 +210,8 @@ func (d *dialer) control(ctx context.Context, network, address string, _ syscall
 	if err != nil {
 		return errBlocked
 	}
-	f := flightOf(ctx)
-	if !d.allows(netip.AddrPortFrom(plain(target.Addr()), target.Port()), f != nil && f.ownOpen) {
+	ownOpen, _ := ctx.Value(ownOpenKey{}).(bool)
+	if !d.allows(netip.AddrPortFrom(plain(target.Addr()), target.Port()), ownOpen) {
 		return errBlocked
 	}
 	return nil
@@ -323,8 +281,8 @@ func (d *dialer) race(ctx context.Context, targets []netip.AddrPort) (net.Conn, 
 }
 
 // adopt registers a connection, unless the client closed meanwhile.
-func (d *dialer) adopt(socket net.Conn, took setup) (*conn, error) {
-	c := &conn{Conn: socket, setup: took}
+func (d *dialer) adopt(socket net.Conn) (*conn, error) {
+	c := newConn(socket)
 	if addr, ok := socket.RemoteAddr().(*net.TCPAddr); ok {
 		at := addr.AddrPort()
 		c.remote = netip.AddrPortFrom(plain(at.Addr()), at.Port())

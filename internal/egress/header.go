@@ -23,36 +23,42 @@ const (
 	MaxReceivedBytes   = 16 << 10           // bytes of their names and values together
 )
 
-// framingHeaders decide where a request ends, how it is read or where it goes; the client writes them
-// itself. A second copy of one is how requests are smuggled.
-var framingHeaders = set(
-	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "trailers",
-	"transfer-encoding", "upgrade",
-)
-
-// reservedHeaders are ours to set, or mean something to what stands in front of a receiver.
-var reservedHeaders = set(
-	"accept-encoding", "age", "cache-control", "clear-site-data", "expires", "pragma", "user-agent", "warning",
-)
-
-var reservedPrefixes = []string{
-	"content-", "proxy-", "svix-", "webhook-", "x-amz-", "x-amzn-", "x-azure-", "x-fd-", "x-gfe", "x-goog-",
-	"x-google", "x-svix-",
+// isFraming says of which headers (by their usual spelling) decide where a request ends, how it is read
+// or where it goes; the client writes them itself. A second copy of one is how requests are smuggled.
+func isFraming(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Expect", "Host", "Http2-Settings", "Keep-Alive", "Te", "Trailer", "Trailers",
+		"Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
-func set(names ...string) map[string]bool {
-	out := make(map[string]bool, len(names))
-	for _, name := range names {
-		out[name] = true
+// isReserved says which headers (by their usual spelling) are ours to set, or mean something to what
+// stands in front of a receiver.
+func isReserved(name string) bool {
+	switch name {
+	case "Accept-Encoding", "Age", "Cache-Control", "Clear-Site-Data", "Expires", "Pragma", "User-Agent", "Warning":
+		return true
 	}
-	return out
+	for _, prefix := range reservedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+var reservedPrefixes = []string{
+	"Content-", "Proxy-", "Svix-", "Webhook-", "X-Amz-", "X-Amzn-", "X-Azure-", "X-Fd-", "X-Gfe", "X-Goog-",
+	"X-Google", "X-Svix-",
 }
 
 // ValidCustomHeader checks a header that an endpoint's owner wants sent along. Its error names the
 // rule and never the value, which is often a credential. Headers that the receiver authenticates us
 // by (Authorization, X-Api-Key) are allowed.
 func ValidCustomHeader(name, value string) error {
-	switch lower := strings.ToLower(name); {
+	switch {
 	case len(name) > MaxHeaderName:
 		return fmt.Errorf("header name must be at most %d bytes", MaxHeaderName)
 	case !httpguts.ValidHeaderFieldName(name):
@@ -61,95 +67,39 @@ func ValidCustomHeader(name, value string) error {
 		return fmt.Errorf("header %s: value must be at most %d bytes", name, MaxHeaderValue)
 	case !httpguts.ValidHeaderFieldValue(value):
 		return fmt.Errorf("header %s: value must not contain control characters", name)
-	case framingHeaders[lower], reservedHeaders[lower], slices.ContainsFunc(reservedPrefixes, func(prefix string) bool {
-		return strings.HasPrefix(lower, prefix)
-	}):
+	}
+	if key := http.CanonicalHeaderKey(name); isFraming(key) || isReserved(key) {
 		return fmt.Errorf("header %s is reserved", name)
 	}
 	return nil
 }
 
-// sentHeader is the header to send: the caller's, checked, and our own. The caller's map is left alone.
-func (c *Client) sentHeader(given http.Header) (http.Header, error) {
-	sent := make(http.Header, len(given)+3)
-	for name, values := range given {
-		key := http.CanonicalHeaderKey(name)
-		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, errors.New("a header's name cannot be sent")
-		}
-		// net/http looks at canonical names only: "content-length" in the map would be written beside its own.
-		if framingHeaders[strings.ToLower(name)] || strings.HasPrefix(key, "Proxy-") {
-			return nil, fmt.Errorf("header %s cannot be sent", name)
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return nil, fmt.Errorf("the value of header %s cannot be sent", name)
-			}
-		}
-		switch key {
-		case "Accept-Encoding": // ours: an answer we would have to unpack is how 50 KB become 50 MB
-			continue
-		case "Accept", "User-Agent": // one key each, or net/http would write its default beside it
-			name = key
-		case "Idempotency-Key", "X-Idempotency-Key":
-			// By these names, in this very spelling, net/http takes a request without a body for one it
-			// may send twice.
-			name = strings.ToLower(name)
-		}
-		if earlier := sent[name]; earlier != nil { // another spelling
-			values = slices.Concat(earlier, values)
-		}
-		sent[name] = values
+// receivedHeader sorts an answer's headers, caps them and makes them printable. Over a cap, the names that
+// come first in the alphabet are kept, so that equal answers keep equal headers.
+func receivedHeader(list []webhook.Header) (kept []webhook.Header, truncated bool) {
+	slices.SortStableFunc(list, byName)
+	size, printable := 0, true
+	for _, h := range list {
+		size += len(h.Name) + len(h.Value)
+		printable = printable && isPrintable(h.Value)
 	}
-	if len(sent["User-Agent"]) == 0 {
-		sent["User-Agent"] = c.userAgent
+	if len(list) <= MaxReceivedHeaders && size <= MaxReceivedBytes && printable {
+		return list, false
 	}
-	if len(sent["Accept"]) == 0 {
-		sent["Accept"] = acceptAny
-	}
-	sent["Accept-Encoding"] = acceptIdentity
-	return sent, nil
-}
-
-// Shared values of headers that are the same in every request; never written to.
-var (
-	acceptAny      = []string{"*/*"}
-	acceptIdentity = []string{"identity"}
-)
-
-// receivedHeader caps an answer's header and makes it printable. Over a cap, the names that come
-// first in the alphabet are kept, so that equal answers keep equal headers.
-func receivedHeader(header http.Header) (kept http.Header, truncated bool) {
-	count, size, printable := 0, 0, true
-	for name, values := range header {
-		for _, value := range values {
-			count++
-			size += len(name) + len(value)
-			printable = printable && isPrintable(value)
+	size = 0
+	for _, h := range list {
+		// Cloned, or what is kept would hold all of a long head.
+		h = webhook.Header{Name: strings.Clone(h.Name), Value: strings.Clone(shown(h.Value, MaxReceivedBytes))}
+		size += len(h.Name) + len(h.Value)
+		if len(kept) == MaxReceivedHeaders || size > MaxReceivedBytes {
+			return kept, true
 		}
-	}
-	if count <= MaxReceivedHeaders && size <= MaxReceivedBytes && printable {
-		return header, false
-	}
-	names := make([]string, 0, len(header))
-	for name := range header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	kept = make(http.Header)
-	count, size = 0, 0
-	for _, name := range names {
-		for _, value := range header[name] {
-			value = shown(value, MaxReceivedBytes)
-			if count++; count > MaxReceivedHeaders || size+len(name)+len(value) > MaxReceivedBytes {
-				return kept, true
-			}
-			size += len(name) + len(value)
-			kept[name] = append(kept[name], value)
-		}
+		kept = append(kept, h)
 	}
 	return kept, false
 }
+
+func byName(a, b webhook.Header) int { return strings.Compare(a.Name, b.Name) }
 
 func isPrintable(text string) bool {
 	for i := range len(text) {

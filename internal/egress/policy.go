@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/posthaste/posthaste/internal/webhook"
@@ -59,6 +60,8 @@ func (p Policy) CheckURL(raw string) (Target, error) {
 // target is a URL taken apart.
 type target struct {
 	url           *url.URL // without userinfo and fragment
+	path          string   // as a request line has it, with the query
+	origin        origin
 	authorization webhook.Secret
 	ownOpen       bool // one of our own doors, at the path that is open
 }
@@ -88,7 +91,7 @@ func (p Policy) parse(raw string) (target, error) {
 	if err != nil || u.Opaque != "" || u.Scheme != scheme {
 		return target{}, breaks("url must be a valid URL, in which a % starts an escape such as %20")
 	}
-	t := target{url: u}
+	t := target{url: u, origin: origin{secure: scheme == "https", host: strings.Trim(host, "[]"), port: number}}
 	if u.User != nil && u.User.String() != "" {
 		password, _ := u.User.Password()
 		pair := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
@@ -102,7 +105,37 @@ func (p Policy) parse(raw string) (target, error) {
 	if t.ownOpen, err = p.Own.check(u, number); err != nil {
 		return target{}, err
 	}
+	t.path = u.RequestURI()
 	return t, nil
+}
+
+// maxTargets is how many URLs are remembered taken apart.
+const maxTargets = 1024
+
+// targets remembers URLs that a policy has let pass, since most sends go where others went.
+type targets struct {
+	mu   sync.RWMutex
+	seen map[string]target
+}
+
+func (t *targets) parse(p Policy, raw string) (target, error) {
+	t.mu.RLock()
+	to, ok := t.seen[raw]
+	t.mu.RUnlock()
+	if ok {
+		return to, nil
+	}
+	to, err := p.parse(raw)
+	if err != nil || !to.authorization.IsZero() {
+		return to, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen == nil || len(t.seen) >= maxTargets {
+		t.seen = make(map[string]target)
+	}
+	t.seen[raw] = to
+	return to, nil
 }
 
 // escapeQuery percent-encodes what may not stand in a request line.

@@ -11,6 +11,6 @@
 //
 // Actions: kill (SIGKILL to this process), error (Error returns ErrInjected; Hit cannot, and lets it
 // pass), panic, delay:DURATION. Triggers: p=PROBABILITY on every passage, hit=N on the Nth passage
-// only; without one, every passage bites. Counts and random numbers belong to a point in a process: a
+// only, of=TEXT on passages whose subject ends in TEXT; without one, every passage bites. Counts and random numbers belong to a point in a process: a
 // restarted process begins again.
 package failpoint

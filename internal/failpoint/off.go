@@ -13,6 +13,9 @@ const Enabled = false
 // Hit does nothing in this binary.
 func Hit(Point) {}
 
+// HitOf does nothing in this binary.
+func HitOf(Point, string) {}
+
 // Error is nil in this binary.
 func Error(Point) error { return nil }
 

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,15 +68,23 @@ func Configure() error {
 
 // Hit passes a point whose caller cannot return an error; the action "error" is let pass, unlogged.
 func Hit(name Point) {
-	if p, c := at(name); p != nil && p.action != actionError && p.bites() {
+	HitOf(name, "")
+}
+
+// HitOf is Hit for a passage that has a subject.
+func HitOf(name Point, subject string) {
+	if p, c := at(name); p != nil && p.action != actionError && p.concerns(subject) && p.bites() {
 		c.bite(name, p)
 	}
 }
 
+// concerns reports whether a rule is about a subject.
+func (p *point) concerns(subject string) bool { return strings.HasSuffix(subject, p.of) }
+
 // Error passes a point and returns ErrInjected, wrapped with its name, if it was told to fail.
 func Error(name Point) error {
 	p, c := at(name)
-	if p == nil || !p.bites() {
+	if p == nil || !p.concerns("") || !p.bites() {
 		return nil
 	}
 	c.bite(name, p)

@@ -97,6 +97,24 @@ func TestPanic(t *testing.T) {
 	Hit(WorkerBeforeSend)
 }
 
+func TestSubject(t *testing.T) {
+	log := configure(t, "worker.before_send=delay:1ms:of=/e/9;store.accept=error:of=x", "")
+	for _, subject := range []string{"", "http://h/e/1", "http://h/e/99", "/e/9 "} {
+		HitOf(WorkerBeforeSend, subject)
+	}
+	Hit(WorkerBeforeSend)
+	if err := Error(StoreAccept); err != nil {
+		t.Error(err) // it has no subject
+	}
+	if list := bites(t, log); len(list) != 0 {
+		t.Errorf("the log says %v", list)
+	}
+	HitOf(WorkerBeforeSend, "http://h/e/9")
+	if list := bites(t, log); len(list) != 1 {
+		t.Errorf("the log says %v", list)
+	}
+}
+
 func TestDelay(t *testing.T) {
 	log := configure(t, "api.body_read=delay:20ms", "")
 	start := time.Now()
@@ -145,6 +163,7 @@ func TestConfigureRefuses(t *testing.T) {
 		"api.before_commit=kill:p=NaN":                "probability",
 		"api.before_commit=kill:hit=0":                "whole number",
 		"api.before_commit=kill:hit=x":                "whole number",
+		"api.before_commit=kill:of=":                  "end of a subject",
 		"api.before_commit=kill:often":                "no such trigger",
 		"api.before_commit=kill:p=1:hit=1":            "at most one trigger",
 		"api.before_commit=kill;api.before_commit=ok": "given twice",

@@ -26,6 +26,7 @@ type rule struct {
 	delay       time.Duration
 	probability float64
 	hit         uint64
+	of          string // end of the subjects it is about; "" = all
 }
 
 func parse(text string) (map[Point]rule, error) {
@@ -67,7 +68,7 @@ func parseRule(text string) (r rule, err error) {
 		return r, fmt.Errorf("no such action: %q (the actions are kill, error, panic and delay:DURATION)", r.action)
 	}
 	if len(words) > 1 {
-		return r, errors.New("at most one trigger, p= or hit=")
+		return r, errors.New("at most one trigger, p=, hit= or of=")
 	}
 	for _, word := range words {
 		if number, ok := strings.CutPrefix(word, "p="); ok {
@@ -80,8 +81,12 @@ func parseRule(text string) (r rule, err error) {
 			if err != nil || r.hit == 0 {
 				return r, fmt.Errorf("hit= needs a whole number from 1, not %q", number)
 			}
+		} else if r.of, ok = strings.CutPrefix(word, "of="); ok {
+			if r.of == "" {
+				return r, errors.New("of= needs the end of a subject")
+			}
 		} else {
-			return r, fmt.Errorf("no such trigger: %q (the triggers are p= and hit=)", word)
+			return r, fmt.Errorf("no such trigger: %q (the triggers are p=, hit= and of=)", word)
 		}
 	}
 	return r, nil

@@ -157,7 +157,7 @@ func (p *Publisher) flush(batch []*pending) {
 	p.o.Metrics.AcceptBatchSize.Observe(float64(len(batch)))
 	p.o.Metrics.AcceptCommit.Observe(took.Seconds())
 	p.o.Metrics.MessagesAccepted.Add(float64(accepted))
-	p.handOutAccepted(release, results)
+	p.handOutAccepted(results)
 	for _, e := range batch {
 		close(e.done)
 	}
@@ -168,29 +168,48 @@ func (p *Publisher) release() store.Release {
 	return store.Release{Released: p.o.Dispatcher.Admits(), Lease: p.o.Lease}
 }
 
-// handOutAccepted gives what is owed of new messages to the queue. What is to be delivered later waits
-// for its time in Postgres.
-func (p *Publisher) handOutAccepted(r store.Release, accepted []store.Accepted) {
+// handOutAccepted gives what is owed of new messages to the queue, as far as it was written so. Its rows
+// must be committed: a worker that finds none drops its task.
+func (p *Publisher) handOutAccepted(accepted []store.Accepted) {
 	var now []webhook.Delivery
+	var rates []webhook.Rates // of now; nil as long as none has any
+	created, parked := 0, 0
 	for _, a := range accepted {
-		switch {
-		case a.Err != nil || a.Replayed:
-		case a.Message.DeliverAt.IsZero():
-			now = append(now, a.Deliveries...)
-		default:
-			p.o.Metrics.DeliveriesCreated.Add(float64(len(a.Deliveries)))
+		if a.Err != nil || a.Replayed {
+			continue
+		}
+		created += len(a.Deliveries)
+		for i, d := range a.Deliveries {
+			if d.Feed == 0 {
+				if a.Message.DeliverAt.IsZero() { // else it waits for its time
+					parked++
+				}
+				continue
+			}
+			if a.Rates != nil && rates == nil {
+				rates = make([]webhook.Rates, len(now), len(now)+len(a.Deliveries))
+			}
+			now = append(now, d)
+			switch {
+			case a.Rates != nil:
+				rates = append(rates, a.Rates[i])
+			case rates != nil:
+				rates = append(rates, webhook.Rates{})
+			}
 		}
 	}
-	p.handOut(r, now)
+	p.o.Metrics.DeliveriesCreated.Add(float64(created))
+	p.o.Metrics.Parked.Add(float64(parked))
+	p.o.Dispatcher.Offer(now, rates)
 }
 
-// handOut gives new deliveries to the queue, if that is how they were written. Their rows must be
-// committed: a worker that finds none drops its task.
-func (p *Publisher) handOut(r store.Release, deliveries []webhook.Delivery) {
-	p.o.Metrics.DeliveriesCreated.Add(float64(len(deliveries)))
+// handOutManual gives a delivery that somebody asked for to the queue, if that is how it was written. Its
+// row must be committed: a worker that finds none drops its task.
+func (p *Publisher) handOutManual(r store.Release, d webhook.Delivery) {
+	p.o.Metrics.DeliveriesCreated.Inc()
 	if r.Released {
-		p.o.Dispatcher.Offer(deliveries)
+		p.o.Dispatcher.OfferManual(d)
 	} else {
-		p.o.Metrics.Parked.Add(float64(len(deliveries)))
+		p.o.Metrics.Parked.Inc()
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -39,7 +40,7 @@ func newRig(t *testing.T, redisURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := dispatch.New(dispatch.Options{Store: s, Queue: q, Limiter: ratelimit.New(q), Metrics: telemetry.NewMetrics(), Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = d.Run(ctx) })

@@ -19,7 +19,7 @@ func (p *Publisher) Resend(ctx context.Context, view store.View, app, message, e
 	}
 	return func() {
 		if made {
-			p.handOut(release, []webhook.Delivery{d})
+			p.handOutManual(release, d)
 		}
 	}, nil
 }
@@ -36,6 +36,6 @@ func (p *Publisher) SendExample(ctx context.Context, view store.View, app, endpo
 	}
 	return m, func() {
 		p.o.Metrics.MessagesAccepted.Inc()
-		p.handOut(release, []webhook.Delivery{d})
+		p.handOutManual(release, d)
 	}, nil
 }

@@ -105,6 +105,6 @@ func (p *Publisher) AcceptTogether(ctx context.Context, b Batch) (store.Response
 	p.o.Metrics.AcceptBatchSize.Observe(float64(stored))
 	p.o.Metrics.AcceptCommit.Observe(time.Since(start).Seconds())
 	p.o.Metrics.MessagesAccepted.Add(float64(stored))
-	p.handOutAccepted(t.Release, accepted)
+	p.handOutAccepted(accepted)
 	return answer, nil
 }

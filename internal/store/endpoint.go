@@ -189,8 +189,12 @@ func (v View) deleteEndpoints(tx *gorm.DB, where string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	return tx.Model(&webhook.Endpoint{}).Where(where, args...).
+	err = tx.Model(&webhook.Endpoint{}).Where(where, args...).
 		UpdateColumns(map[string]any{"deleted_at": v.store.now(), "headers": nil}).Error
+	if err != nil {
+		return err
+	}
+	return v.dropGates(tx)
 }
 
 // changeEndpoint runs do with the endpoint's row locked.
@@ -259,6 +263,9 @@ func (v View) saveEndpoint(tx *gorm.DB, old webhook.Endpoint, e NewEndpoint) (we
 			"headers", "updated_at").UpdateColumns(&row).Error
 	if uidTaken(err) {
 		return webhook.Endpoint{}, endpointTaken(row.UID)
+	}
+	if err == nil {
+		err = v.gateAfterChange(tx, old, row)
 	}
 	if err != nil || e.Secret.IsZero() {
 		return row, err

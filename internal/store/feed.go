@@ -25,161 +25,125 @@ type Fed struct {
 // nothing due, the next one need only go back that far, by the clock of Postgres.
 type Scan struct{ after time.Time } // the zero Scan goes all the way back
 
-// dueSQL releases what is due. It is one index scan for retries, for leases that ended (crashed
-// workers, lost queues) and for whatever comes to have a time. Rows that somebody is changing are left
-// for the next scan. Two feeders at once are harmless: a row is released by one of them.
+// dueSQL takes up what is due: retries, leases that ended (crashed workers, lost queues) and whatever
+// else comes to have a time, by one index scan. It releases what may go at once. What is owed to an
+// endpoint that is limited or held back is parked instead, to be asked for with everything else that it
+// is owed; and so is what is more than a tenant's share of the room, or one whose receivers were all
+// down together would keep everybody else's retries waiting. Rows that somebody is changing are left for
+// the next scan. Two feeders at once are harmless: a row is taken up by one of them.
 const dueSQL = `
 WITH due AS MATERIALIZED (
-	SELECT ctid, state FROM delivery WHERE due_at > $3 AND due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+	SELECT ctid, tenant_id, endpoint_id, state, task_id, due_at FROM delivery
+	WHERE due_at >= $3 AND due_at <= now() ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+), held AS MATERIALIZED (
+	SELECT k.tenant_id, k.endpoint_id
+	FROM (SELECT DISTINCT tenant_id, endpoint_id FROM due WHERE task_id IS NULL) k
+	CROSS JOIN LATERAL (
+		SELECT e.throttle_rate IS NOT NULL OR a.throttle_rate IS NOT NULL OR n.deliver_rate IS NOT NULL
+			OR COALESCE((SELECT w.due_at > now() AND w.resting_since IS NULL FROM endpoint_wake w
+				WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false)
+			OR COALESCE((SELECT true FROM endpoint_gate g WHERE g.tenant_id = e.tenant_id AND g.endpoint_id = e.id), false) AS held
+		FROM endpoint e JOIN application a ON a.tenant_id = e.tenant_id AND a.id = e.app_id JOIN tenant n ON n.id = e.tenant_id
+		WHERE e.tenant_id = k.tenant_id AND e.id = k.endpoint_id OFFSET 0
+	) f WHERE f.held
+), judged AS MATERIALIZED (
+	SELECT d.ctid AS at, d.task_id IS NULL AND (h.endpoint_id IS NOT NULL
+		OR row_number() OVER (PARTITION BY d.tenant_id, d.task_id IS NULL, h.endpoint_id IS NULL ORDER BY d.due_at)
+			> GREATEST(1, $1 / (SELECT count(DISTINCT tenant_id) FROM due))) AS parks
+	FROM due d LEFT JOIN held h USING (tenant_id, endpoint_id)
+), put AS (
+	UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END, state = 3, due_at = NULL
+	WHERE ctid = ANY (ARRAY (SELECT at FROM judged WHERE parks)) RETURNING tenant_id, endpoint_id
+), parked AS (
+	SELECT DISTINCT tenant_id, endpoint_id FROM put
+), woken AS (` + wakeParkedSQL + `), gone AS (
+	UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
+		state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
+	WHERE ctid = ANY (ARRAY (SELECT at FROM judged WHERE NOT parks))
+	RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL AS bulk, lost
 )
-UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END,
-	state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $2)
-WHERE ctid = ANY (ARRAY (SELECT ctid FROM due))
-RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL, lost, true`
+SELECT tenant_id, message_id, endpoint_id, trigger, attempt, feed, bulk, lost, true, 0::bigint, NULL::timestamptz FROM gone
+UNION ALL
+SELECT NULL, NULL, NULL, 0::smallint, 0::smallint, 0::smallint, false, 0::smallint, true,
+	(SELECT count(*) FROM put), (SELECT LEAST(max(due_at), now() - make_interval(secs => $5)) FROM due)`
 
-// FeedDue releases at most limit deliveries whose time has come, as far back as from goes.
-func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Duration) ([]Fed, error) {
-	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds(), from.after)
-	if err != nil {
-		return nil, fmt.Errorf("feed due deliveries: %w", err)
+// dueAhead is how many times as many rows as there is room for are looked at, to find what other tenants
+// have behind those of one.
+const dueAhead = 4
+
+// FeedDue takes up deliveries whose time has come, as far back as from goes: it releases about limit of
+// them and parks as many as that takes. It returns from where the next look may go on.
+func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Duration) (fed []Fed, parked int, next Scan, err error) {
+	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds(), from.after, dueAhead*limit, s.longestWrite.Seconds())
+	if err == nil {
+		fed, parked, next, err = collectDue(rows, from)
 	}
-	fed, err := collectFed(rows)
 	if err != nil {
-		return nil, fmt.Errorf("feed due deliveries: %w", err)
+		return nil, 0, from, fmt.Errorf("feed due deliveries: %w", err)
 	}
-	return fed, nil
+	// What was left because somebody is changing it is found by the look that goes all the way back.
+	if next.after.Before(from.after) {
+		next = from
+	}
+	return fed, parked, next, nil
 }
 
-// Due reports whether any delivery or any wake is due, and from where the next look may go on. Asking
-// costs two looks at an index, so that an idle feeder costs next to nothing.
-func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, next Scan, err error) {
+// Due reports whether any delivery or any wake is due, how long it is until the next wake, and from
+// where the next look may go on. Asking costs three looks at an index, so that an idle feeder costs next
+// to nothing.
+func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, wake time.Duration, next Scan, err error) {
 	var now time.Time
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at > $1 AND due_at <= now()),
-		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()), now()`, from.after).Scan(&deliveries, &wakes, &now)
+	var until *float64
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at >= $1 AND due_at <= now()),
+		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()),
+		(SELECT extract(epoch FROM due_at - now()) FROM endpoint_wake WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1)::float8,
+		now()`, from.after).Scan(&deliveries, &wakes, &until, &now)
 	if err != nil {
-		return false, false, from, fmt.Errorf("look for what is due: %w", err)
+		return false, false, 0, from, fmt.Errorf("look for what is due: %w", err)
+	}
+	wake = maxWake
+	if until != nil {
+		wake = time.Duration(min(*until, maxWake.Seconds()) * float64(time.Second))
 	}
 	if !deliveries {
 		from.after = now.Add(-s.longestWrite)
 	}
-	return deliveries, wakes, from, nil
+	return deliveries, wakes, wake, from, nil
 }
 
-const (
-	wakesSQL = `SELECT tenant_id, endpoint_id, resting_since IS NOT NULL,
-	COALESCE(resting_since < now() - make_interval(secs => $2), false)
-FROM endpoint_wake WHERE due_at <= now() ORDER BY due_at LIMIT $1`
+// maxWake is the longest time until a wake that Due tells.
+const maxWake = time.Minute
 
-	parkedSQL = `
-UPDATE delivery SET state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $4)
-WHERE ctid = ANY (ARRAY (
-	SELECT d.ctid FROM unnest($1::uuid[], $2::uuid[]) AS w(tenant_id, endpoint_id)
-	CROSS JOIN LATERAL (
-		SELECT d.ctid FROM delivery d
-		WHERE d.tenant_id = w.tenant_id AND d.endpoint_id = w.endpoint_id AND d.state = 3
-		ORDER BY d.message_id LIMIT $3 FOR UPDATE
-	) d
-)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, task_id IS NOT NULL, lost, false`
-
-	// The wakes served go behind those that were not, so that endpoints take turns.
-	rotateSQL = `UPDATE endpoint_wake w SET due_at = now(), resting_since = NULL
-FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
-
-	// A resting wake is looked at less and less often.
-	restSQL = `UPDATE endpoint_wake w SET resting_since = COALESCE(resting_since, now()),
-	due_at = now() + GREATEST(now() - resting_since, make_interval(secs => $3))
-FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id`
-
-	removeSQL = `DELETE FROM endpoint_wake w USING unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting_since < now() - make_interval(secs => $3)`
-)
-
-// firstRest is how soon a wake that is put to rest is looked at again: whoever parked meanwhile and
-// saw it awake has committed by then, but for the slowest.
-const firstRest = 50 * time.Millisecond
-
-// wakes is a list of endpoints as the arrays that SQL takes.
-type wakes struct{ tenants, endpoints [][16]byte }
-
-func (w *wakes) add(k endpointKey) {
-	w.tenants, w.endpoints = append(w.tenants, k.tenant), append(w.endpoints, k.endpoint)
-}
-
-// FeedWakes releases about limit parked deliveries, spread evenly over at most endpoints endpoints whose
-// wake is due, the oldest of each first.
-//
-// A wake whose parked rows are all released rests for longer than a statement may take, and is still
-// looked at now and then. By the end of that whoever parked and saw it awake has committed, so that a
-// look sees their rows; whoever parks and sees it resting wakes it, and waits for us if we are just
-// removing it. So no parked row is forgotten, and a busy endpoint's wake is not a lock that every
-// accept and the feeder fight for.
-func (s *Store) FeedWakes(ctx context.Context, endpoints, limit int, lease time.Duration) ([]Fed, error) {
-	fail := func(err error) ([]Fed, error) { return nil, fmt.Errorf("feed woken endpoints: %w", err) }
-	type wake struct {
-		Tenant, Endpoint [16]byte
-		Resting, Rested  bool
-	}
-	rows, err := s.pool.Query(ctx, wakesSQL, endpoints, s.longestWrite.Seconds())
-	if err != nil {
-		return fail(err)
-	}
-	due, err := pgx.CollectRows(rows, pgx.RowToStructByPos[wake])
-	if err != nil {
-		return fail(err)
-	}
-	if len(due) == 0 {
-		return nil, nil
-	}
-	share := max(1, limit/len(due))
-	var all wakes
-	for _, w := range due {
-		all.add(endpointKey{w.Tenant, w.Endpoint})
-	}
-	rows, err = s.pool.Query(ctx, parkedSQL, all.tenants, all.endpoints, share, lease.Seconds())
-	if err != nil {
-		return fail(err)
-	}
-	fed, err := collectFed(rows)
-	if err != nil {
-		return fail(err)
-	}
-	released := make(map[endpointKey]int, len(due))
-	for _, f := range fed {
-		released[endpointKey{f.Tenant, f.Endpoint}]++
-	}
-	var rotate, rest, remove wakes
-	for _, w := range due {
-		k := endpointKey{w.Tenant, w.Endpoint}
-		switch n := released[k]; {
-		case n >= share && (w.Resting || len(due) == endpoints):
-			rotate.add(k)
-		case n >= share: // every due wake has had its turn: nobody is waiting behind this one
-		case n == 0 && w.Rested:
-			remove.add(k)
-		default:
-			rest.add(k)
+func collectDue(rows pgx.Rows, from Scan) (fed []Fed, parked int, next Scan, err error) {
+	next = from
+	var (
+		tenant, message, endpoint *[16]byte
+		f                         Fed
+		trigger                   int16
+		bulk                      bool
+		last                      *time.Time
+	)
+	into := []any{&tenant, &message, &endpoint, &trigger, &f.Attempt, &f.Feed, &bulk, &f.Lost, &f.WasDue, &parked, &last}
+	_, err = pgx.ForEachRow(rows, into, func() error {
+		if tenant == nil {
+			if last != nil {
+				next.after = *last
+			}
+			return nil
 		}
+		f.Tenant, f.Message, f.Endpoint = *tenant, *message, *endpoint
+		f.Trigger, f.Lane = webhook.Trigger(trigger), fedLane(bulk)
+		fed = append(fed, f)
+		return nil
+	})
+	return fed, parked, next, err
+}
+
+func fedLane(bulk bool) webhook.Lane {
+	if bulk {
+		return webhook.LaneBulk
 	}
-	var b pgx.Batch
-	if len(rotate.tenants) > 0 {
-		b.Queue(rotateSQL, rotate.tenants, rotate.endpoints)
-	}
-	if len(rest.tenants) > 0 {
-		b.Queue(restSQL, rest.tenants, rest.endpoints, firstRest.Seconds())
-	}
-	if len(remove.tenants) > 0 {
-		b.Queue(removeSQL, remove.tenants, remove.endpoints, s.longestWrite.Seconds())
-	}
-	if b.Len() == 0 {
-		return fed, nil
-	}
-	// What was released is released: it goes to the queue whether or not the wakes were put away.
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		s.log.Warn("wakes could not be put away; they will be looked at again", "error", err)
-	}
-	return fed, nil
+	return webhook.LaneFed
 }
 
 // wakeParkedSQL sees to it that every endpoint of the relation "parked" has a wake that is awake. One
@@ -307,10 +271,7 @@ func collectFed(rows pgx.Rows) ([]Fed, error) {
 	into := []any{(*[16]byte)(&f.Tenant), (*[16]byte)(&f.Message), (*[16]byte)(&f.Endpoint), &trigger,
 		&f.Attempt, &f.Feed, &bulk, &f.Lost, &f.WasDue}
 	_, err := pgx.ForEachRow(rows, into, func() error {
-		f.Trigger, f.Lane = webhook.Trigger(trigger), webhook.LaneFed
-		if bulk {
-			f.Lane = webhook.LaneBulk
-		}
+		f.Trigger, f.Lane = webhook.Trigger(trigger), fedLane(bulk)
 		fed = append(fed, f)
 		return nil
 	})

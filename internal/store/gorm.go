@@ -143,7 +143,7 @@ func (gormLogger) ParamsFilter(_ context.Context, sql string, _ ...any) (string,
 const acrossTenants = "posthaste:across_tenants"
 
 var (
-	tenantTables = regexp.MustCompile(`\b(api_key|application|endpoint|endpoint_secret|event_type|message|delivery|endpoint_wake|attempt|idempotency|event_id|portal_session|task)\b`)
+	tenantTables = regexp.MustCompile(`\b(api_key|application|endpoint|endpoint_secret|event_type|message|delivery|endpoint_wake|endpoint_gate|attempt|idempotency|event_id|portal_session|task)\b`)
 	namesTenant  = regexp.MustCompile(`(?s)^\s*INSERT\b.*\btenant_id\b|\bWHERE\b.*\btenant_id"? (=|IN)`)
 )
 

@@ -24,6 +24,7 @@ type Job struct {
 	Endpoint      webhook.Endpoint // ID, ApplicationID and URL
 	Deliverable   bool             // the endpoint exists and is enabled
 	Gate          webhook.GateState
+	GateAge       time.Duration   // how long the gate has been there
 	Concurrency   int             // requests that may be under way to the endpoint at once in one worker; 0 = as many as it can take
 	Message       webhook.Message // Payload is nil once it has expired or was expunged
 	MessageExists bool
@@ -54,9 +55,10 @@ CROSS JOIN LATERAL (
 
 	jobEndpointSQL = `
 SELECT t.ord - 1, e.app_id, e.url, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
-	COALESCE((SELECT g.state FROM endpoint_gate g WHERE g.tenant_id = t.tenant_id AND g.endpoint_id = t.endpoint_id), 0), s.ids, s.sealed
+	COALESCE(g.state, 0), COALESCE(extract(epoch FROM now() - g.since), 0)::float8, s.ids, s.sealed
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(tenant_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM endpoint e WHERE e.tenant_id = t.tenant_id AND e.id = t.endpoint_id OFFSET 0) e
+LEFT JOIN LATERAL (SELECT g.state, g.since FROM endpoint_gate g WHERE g.tenant_id = t.tenant_id AND g.endpoint_id = t.endpoint_id OFFSET 0) g ON true
 CROSS JOIN LATERAL (
 	SELECT array_agg(s.id ORDER BY s.expires_at DESC NULLS FIRST) AS ids,
 		array_agg(s.sealed ORDER BY s.expires_at DESC NULLS FIRST) AS sealed
@@ -124,6 +126,7 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 		Endpoint    webhook.Endpoint
 		Deliverable bool
 		Gate        webhook.GateState
+		GateAge     time.Duration
 		Concurrency int
 		Secrets     []EndpointKey
 		Headers     map[string]string
@@ -157,13 +160,15 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			headers     []byte
 			deliverable bool
 			gate, limit int16
+			age         float64
 			ids         [][16]byte
 			sealed      [][]byte
 		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &limit, &gate, &ids, &sealed}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &limit, &gate, &age, &ids, &sealed}, func() error {
 			e := &endpointRow{Deliverable: deliverable, Gate: webhook.GateState(gate), Concurrency: int(limit), Endpoint: webhook.Endpoint{
 				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url,
 			}}
+			e.GateAge = time.Duration(age * float64(time.Second))
 			if deliverable {
 				e.Headers, e.Err = s.openHeaders(e.Endpoint.TenantID, e.Endpoint.ID, headers)
 				for i := range ids {
@@ -212,7 +217,7 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 		}
 		if e := endpoints[endpointAt[endpointKey{d.Tenant, d.Endpoint}]]; e != nil {
 			j.Endpoint, j.Deliverable, j.Secrets, j.Headers, j.Err = e.Endpoint, e.Deliverable, e.Secrets, e.Headers, e.Err
-			j.Gate, j.Concurrency = e.Gate, e.Concurrency
+			j.Gate, j.GateAge, j.Concurrency = e.Gate, e.GateAge, e.Concurrency
 		} else {
 			j.Endpoint = webhook.Endpoint{TenantID: d.Tenant, ID: d.Endpoint}
 		}

@@ -385,12 +385,12 @@ func TestAFailureWaitsForItsNextTry(t *testing.T) {
 			t.Errorf("delivery %d does not wait %s", i, wait)
 		}
 	}
-	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	fed, _, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 0 {
 		t.Errorf("fed before its time: %v, %v", fed, err)
 	}
 	p.exec(`UPDATE delivery SET due_at = now()`)
-	fed, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	fed, _, _, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 2 || fed[0].Fence != (webhook.Fence{Attempt: 1, Feed: 1}) || fed[0].Lost != 0 {
 		t.Errorf("fed at its time: %+v, %v", fed, err)
 	}
@@ -459,7 +459,7 @@ func TestAnEndedLeaseIsFedAgainAndCounted(t *testing.T) {
 	p.accept(released, p.message())
 	for want := int16(1); want <= 3; want++ {
 		p.exec(`UPDATE delivery SET due_at = now()`)
-		fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+		fed, _, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 		if err != nil || len(fed) != 1 || fed[0].Lost != want || fed[0].Feed != want+1 {
 			t.Fatalf("fed %+v, %v; want %d lost", fed, err, want)
 		}
@@ -468,104 +468,9 @@ func TestAnEndedLeaseIsFedAgainAndCounted(t *testing.T) {
 	if n, err := p.RecallReleased(t.Context()); n != 1 || err != nil {
 		t.Fatalf("recalled %d, %v", n, err)
 	}
-	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	fed, _, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 1 || fed[0].Lost != 3 {
 		t.Errorf("after a recall: %+v, %v", fed, err)
-	}
-}
-
-func TestParkedDeliveriesGoInOrderAndTheirWakeRests(t *testing.T) {
-	p := newPipeline(t)
-	a, b := p.endpoint(), p.endpoint()
-	var want []webhook.MessageID
-	for range 5 {
-		got := p.accept(parked, p.message())[0]
-		want = append(want, got.Message.ID)
-		if len(got.Deliveries) != 2 || got.Deliveries[0].Feed != 0 {
-			t.Fatalf("parked as %+v", got.Deliveries)
-		}
-	}
-	if n := p.count("endpoint_wake WHERE resting_since IS NULL AND due_at <= now()"); n != 2 {
-		t.Fatalf("%d wakes, want 2", n)
-	}
-	var order []webhook.MessageID
-	for range 3 {
-		fed, err := p.FeedWakes(t.Context(), 10, 4, lease)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range fed {
-			if f.Endpoint == a.ID {
-				order = append(order, f.Message)
-			} else if f.Endpoint != b.ID {
-				t.Errorf("fed for a stranger: %+v", f)
-			}
-		}
-	}
-	slices.SortFunc(order[:2], compareMessages)
-	slices.SortFunc(order[2:4], compareMessages)
-	if !slices.Equal(order, want) {
-		t.Errorf("fed in the order %v, want %v", order, want)
-	}
-	if n := p.count("endpoint_wake WHERE resting_since IS NOT NULL"); n != 2 {
-		t.Fatalf("%d wakes rest, want 2", n)
-	}
-	// Parking again wakes it.
-	p.accept(parked, p.message())
-	if fed, err := p.FeedWakes(t.Context(), 10, 10, lease); err != nil || len(fed) != 2 {
-		t.Errorf("after parking again: %+v, %v", fed, err)
-	}
-	// A look while it rests finds nothing and leaves it.
-	p.exec(`UPDATE endpoint_wake SET due_at = now()`)
-	if fed, err := p.FeedWakes(t.Context(), 10, 10, lease); err != nil || len(fed) != 0 || p.count("endpoint_wake") != 2 {
-		t.Errorf("fed from nothing: %+v, %v", fed, err)
-	}
-	// Once it has rested in vain it goes.
-	p.exec(`UPDATE endpoint_wake SET due_at = now(), resting_since = now() - interval '16 s'`)
-	if fed, err := p.FeedWakes(t.Context(), 10, 10, lease); err != nil || len(fed) != 0 {
-		t.Errorf("fed from nothing: %+v, %v", fed, err)
-	}
-	if n := p.count("endpoint_wake"); n != 0 {
-		t.Errorf("%d wakes are left", n)
-	}
-}
-
-func compareMessages(a, b webhook.MessageID) int { return strings.Compare(a.String(), b.String()) }
-
-// TestNoParkedDeliveryIsForgotten parks from several sides while a feeder feeds, and expects every
-// delivery to be fed without any sweep: the wakes alone must lead to all of them.
-func TestNoParkedDeliveryIsForgotten(t *testing.T) {
-	p := newPipeline(t)
-	for range 3 {
-		p.endpoint()
-	}
-	const writers, rounds = 4, 50
-	var group sync.WaitGroup
-	for range writers {
-		group.Go(func() {
-			for range rounds {
-				for _, a := range p.Store.Accept(t.Context(), []store.Accept{p.message(), p.message()}, parked) {
-					if a.Err != nil {
-						t.Error(a.Err)
-					}
-				}
-			}
-		})
-	}
-	t.Cleanup(group.Wait)
-	const want = writers * rounds * 2 * 3
-	for fed := 0; fed < want; {
-		if t.Context().Err() != nil {
-			t.Fatalf("%d of %d deliveries were fed", fed, want)
-		}
-		got, err := p.FeedWakes(t.Context(), 100, 9, lease)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fed += len(got)
-	}
-	if n := p.count("delivery WHERE state <> 1"); n != 0 {
-		t.Errorf("%d deliveries are not released", n)
 	}
 }
 
@@ -584,34 +489,10 @@ func TestParkTakesBackWhatCouldNotBePushed(t *testing.T) {
 	if err := p.Park(t.Context(), deliveries, store.Hold{}); err != nil {
 		t.Fatal(err)
 	}
-	fed, err := p.FeedWakes(t.Context(), 10, 10, lease)
+	d := deliveries[0]
+	fed, err := p.ReleaseParked(t.Context(), []store.Order{{Tenant: d.Tenant, Endpoint: d.Endpoint, N: 10}}, lease)
 	if err != nil || len(fed) != 1 || fed[0].Feed != 2 {
 		t.Errorf("fed after parking: %+v, %v", fed, err)
-	}
-}
-
-// TestManyEndpointsTakeTurns has more endpoints than one look serves, and expects every one of them to
-// be served once before any is served again.
-func TestManyEndpointsTakeTurns(t *testing.T) {
-	p := newPipeline(t)
-	for range 9 {
-		p.endpoint()
-	}
-	p.accept(parked, p.message(), p.message(), p.message())
-	for round := range 3 {
-		served := map[webhook.EndpointID]int{}
-		for range 3 {
-			fed, err := p.FeedWakes(t.Context(), 3, 3, lease)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range fed {
-				served[f.Endpoint]++
-			}
-		}
-		if len(served) != 9 {
-			t.Errorf("round %d served %d endpoints of 9: %v", round, len(served), served)
-		}
 	}
 }
 
@@ -620,7 +501,7 @@ func TestDueSaysWhatThereIsToDoAndHowFarBackToLook(t *testing.T) {
 	p.endpoint()
 	want := func(from store.Scan, deliveries, wakes bool) store.Scan {
 		t.Helper()
-		d, w, next, err := p.Due(t.Context(), from)
+		d, w, _, next, err := p.Due(t.Context(), from)
 		if d != deliveries || w != wakes || err != nil {
 			t.Errorf("due: deliveries %v, wakes %v, %v", d, w, err)
 		}
@@ -637,7 +518,7 @@ func TestDueSaysWhatThereIsToDoAndHowFarBackToLook(t *testing.T) {
 	if next := want(later, true, false); next != later {
 		t.Error("having found something, the next look goes on from elsewhere")
 	}
-	if fed, err := p.FeedDue(t.Context(), later, 10, lease); err != nil || len(fed) != 1 {
+	if fed, _, _, err := p.FeedDue(t.Context(), later, 10, lease); err != nil || len(fed) != 1 {
 		t.Errorf("fed %+v, %v", fed, err)
 	}
 	p.exec(`UPDATE delivery SET due_at = now() - interval '16 s'`) // later than any write can be

@@ -18,6 +18,7 @@ type Recorded struct {
 	Delivery webhook.Delivery // as it was handed out; a result that comes late changes nothing but by success
 	Attempt  webhook.Attempt  // its id minted before sending, so that writing it twice writes it once
 	Outcome  webhook.Outcome
+	Probe    bool // it was the probe of an open breaker
 }
 
 // maxRecordTries bounds how often a batch is written again after Postgres rolled it back.
@@ -70,20 +71,24 @@ SELECT t.tenant_id, t.app_id, t.message_id, t.endpoint_id, t.id, t.trigger, t.nu
 FROM t ON CONFLICT DO NOTHING`
 )
 
-// retrySQL sends failed deliveries into their wait, each under its own fence.
+// retrySQL sends failed deliveries into their wait, each under its own fence. An attempt that is not
+// counted leaves the number of handings-out as it is, for its fence must not come again; where that
+// number would leave its column, what once had the first ones is long over.
 const retrySQL = `
 WITH x AS MATERIALIZED (
-	SELECT d.ctid AS at, t.wait
-	FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $7::float8[])
-		AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed, wait)
+	SELECT d.ctid AS at, t.wait, t.free
+	FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::smallint[], $7::float8[], $8::boolean[])
+		AS t(tenant_id, message_id, endpoint_id, trigger, attempt, feed, wait, free)
 	CROSS JOIN LATERAL (
 		SELECT d.ctid FROM delivery d
 		WHERE d.tenant_id = t.tenant_id AND d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.trigger = t.trigger
 		AND d.attempt = t.attempt AND d.feed = t.feed
 		FOR UPDATE OFFSET 0
 	) d
-), waits AS MATERIALIZED (SELECT jsonb_object_agg(at::text, wait) AS of FROM x)
-UPDATE delivery SET attempt = attempt + 1, feed = 0, lost = 0, state = 2,
+), waits AS MATERIALIZED (SELECT jsonb_object_agg(at::text, wait) AS of, COALESCE(array_agg(at) FILTER (WHERE free), '{}') AS free FROM x)
+UPDATE delivery SET lost = 0, state = 2,
+	attempt = CASE WHEN ctid = ANY ((SELECT free FROM waits)::tid[]) THEN attempt ELSE attempt + 1 END,
+	feed = CASE WHEN ctid = ANY ((SELECT free FROM waits)::tid[]) AND feed < 32000 THEN feed ELSE 0 END,
 	due_at = now() + make_interval(secs => ((SELECT of FROM waits) ->> ctid::text)::float8)
 WHERE ctid = ANY (ARRAY (SELECT at FROM x))`
 
@@ -120,6 +125,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		responses, details = make([][]byte, n), make([][]byte, n)
 		retries            []webhook.Delivery
 		waits              []float64
+		free               []bool
 		manual             []webhook.Delivery
 	)
 	for i, r := range batch {
@@ -135,7 +141,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		}
 		if !r.Outcome.Final {
 			retries = append(retries, r.Delivery)
-			waits = append(waits, r.Outcome.Wait.Seconds())
+			waits, free = append(waits, r.Outcome.Wait.Seconds()), append(free, r.Outcome.Free)
 		}
 	}
 	c := columns(deliveries)
@@ -150,7 +156,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		apps, ids, numbers, sent, final, statuses, https, classes, durations, urls, responses, details)
 	if len(retries) > 0 {
 		c := columns(retries)
-		b.Queue(retrySQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, waits)
+		b.Queue(retrySQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, waits, free)
 	}
 	if err := s.results.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("record %d attempts: %w", n, err)

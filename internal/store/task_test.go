@@ -286,14 +286,14 @@ func TestATasksDeliveryStaysBulk(t *testing.T) {
 		t.Errorf("the live one is not parked")
 	}
 	p.exec(`UPDATE delivery SET due_at = now() WHERE due_at IS NOT NULL`)
-	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	fed, _, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
 		t.Errorf("fed again as %+v, %v", fed, err)
 	}
 	if n, err := p.RecallReleased(t.Context()); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if fed, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease); err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
+	if fed, _, _, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease); err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
 		t.Errorf("after a loss of the queue fed as %+v, %v", fed, err)
 	}
 }

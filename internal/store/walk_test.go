@@ -69,7 +69,7 @@ func (w world) rows(t *testing.T, e estate, wholeTenant bool) map[string]string 
 		"endpoint_secret": "endpoint_id IN (SELECT id FROM endpoint WHERE tenant_id = $1 AND app_id = $2)",
 	}
 	if wholeTenant {
-		for _, table := range []string{"event_type", "idempotency", "api_key", "delivery", "endpoint_wake"} {
+		for _, table := range []string{"event_type", "idempotency", "api_key", "delivery", "endpoint_wake", "endpoint_gate"} {
 			where[table] = "$2::uuid IS NOT NULL"
 		}
 	}
@@ -339,6 +339,12 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 	m["CountAttempts"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 		_, err := v.CountAttempts(ctx, app, ep, theirs.message.CreatedAt(), theirs.message.CreatedAt())
 		return err
+	})
+	m["PauseEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		return v.PauseEndpoint(ctx, app, ep, "mine")
+	})
+	m["ResumeEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		return v.ResumeEndpoint(ctx, app, ep)
 	})
 	m["ExpungeMessage"] = byPair(theirMessages, func(ctx context.Context, v store.View, app, msg string) error {
 		return v.ExpungeMessage(ctx, app, msg)

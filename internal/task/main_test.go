@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthaste/posthaste/internal/dispatch"
 	"github.com/posthaste/posthaste/internal/queue"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -54,7 +55,7 @@ func (r *rig) dispatcher(url string) *dispatch.Dispatcher {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	d := dispatch.New(dispatch.Options{Store: r.store, Queue: q, Metrics: telemetry.NewMetrics(), Logger: log})
+	d := dispatch.New(dispatch.Options{Store: r.store, Queue: q, Limiter: ratelimit.New(q), Metrics: telemetry.NewMetrics(), Logger: log})
 	r.t.Cleanup(func() {
 		over, end := context.WithCancel(context.Background())
 		end()
@@ -158,12 +159,12 @@ func (r *rig) owed(t webhook.Task) []webhook.MessageID {
 // deliver records a result for everything that tasks have handed out.
 func (r *rig) deliver(success bool) (n int) {
 	r.t.Helper()
-	fed, err := r.store.FeedDue(r.t.Context(), store.Scan{}, 0, time.Minute)
+	fed, _, _, err := r.store.FeedDue(r.t.Context(), store.Scan{}, 0, time.Minute)
 	if err != nil || len(fed) != 0 {
 		r.t.Fatal(fed, err)
 	}
 	r.exec(`UPDATE delivery SET due_at = now() WHERE task_id IS NOT NULL`)
-	fed, err = r.store.FeedDue(r.t.Context(), store.Scan{}, 10_000, time.Minute)
+	fed, _, _, err = r.store.FeedDue(r.t.Context(), store.Scan{}, 10_000, time.Minute)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -228,12 +228,8 @@ func (r *Runner) step(ctx context.Context, g webhook.Task, open int64, room int)
 		return looked, nil
 	}
 	r.credit -= float64(len(made))
-	fed := make([]store.Fed, len(made))
-	for i, d := range made {
-		fed[i].Delivery = d
-	}
-	r.t.o.Metrics.Released(telemetry.ReleasedTask, len(fed))
-	r.t.o.Dispatcher.Push(ctx, fed)
+	r.t.o.Metrics.Released(telemetry.ReleasedTask, len(made))
+	r.t.o.Dispatcher.PushTask(ctx, made)
 	return handedOut, nil
 }
 

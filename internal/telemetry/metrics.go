@@ -24,11 +24,13 @@ type Metrics struct {
 	AcceptCommit      prometheus.Histogram // seconds one accept transaction takes
 	ResultBatchSize   prometheus.Histogram // results in one transaction
 	ResultCommit      prometheus.Histogram // seconds one result transaction takes
-	FeederScan        prometheus.Histogram // seconds one scan for due deliveries takes
+	FeederScan        prometheus.Histogram // seconds it takes to find the wakes that are due
+	FeederLook        prometheus.Histogram // seconds one look of the feeder takes, releasing included
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
 	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
+	Throttled         prometheus.Counter   // of them because a limit had been reached
 
 	registry        *prometheus.Registry
 	attempts        map[attemptKey]prometheus.Counter
@@ -37,6 +39,7 @@ type Metrics struct {
 	fenced          map[FencedKind]prometheus.Counter
 	inFlight        map[webhook.Lane]prometheus.Gauge
 	putBack         map[PutBackReason]prometheus.Counter
+	breakers        map[BreakerTurn]prometheus.Counter
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -76,6 +79,17 @@ const (
 	PutBackHost     PutBackReason = "host"     // likewise, to its host
 	PutBackSlow     PutBackReason = "slow"     // it is slow, and the places for those that are, or its share of them, are taken
 	PutBackNew      PutBackReason = "new"      // it has not answered anything yet, and many others have not either
+)
+
+// BreakerTurn is what became of an endpoint's circuit breaker.
+type BreakerTurn string
+
+// The turns.
+const (
+	BreakerOpened      BreakerTurn = "opened"
+	BreakerProbeFailed BreakerTurn = "probe_failed"
+	BreakerProbeUnsent BreakerTurn = "probe_unsent" // what was to be the probe ended without a request
+	BreakerClosed      BreakerTurn = "closed"
 )
 
 // attemptKey is class and trigger of an attempt as labels.
@@ -135,11 +149,13 @@ func NewMetrics() *Metrics {
 		AcceptCommit:      histogram("posthaste_accept_commit_seconds", "Duration of an accept transaction.", commitBuckets),
 		ResultBatchSize:   histogram("posthaste_result_batch_size", "Results recorded in one transaction.", sizeBuckets),
 		ResultCommit:      histogram("posthaste_result_commit_seconds", "Duration of a result transaction.", commitBuckets),
-		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for due deliveries.", commitBuckets),
+		FeederScan:        histogram("posthaste_feeder_scan_seconds", "Duration of a scan for endpoints with parked deliveries.", commitBuckets),
+		FeederLook:        histogram("posthaste_feeder_look_seconds", "Duration of a look of the feeder, releasing included.", commitBuckets),
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
 		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
+		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
 		attemptDuration:   histogram("posthaste_attempt_duration_seconds", "Duration of an attempt, from resolving to the end of the answer.", attemptBuckets),
@@ -147,6 +163,7 @@ func NewMetrics() *Metrics {
 		fenced:            map[FencedKind]prometheus.Counter{},
 		inFlight:          map[webhook.Lane]prometheus.Gauge{},
 		putBack:           map[PutBackReason]prometheus.Counter{},
+		breakers:          map[BreakerTurn]prometheus.Counter{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -178,6 +195,10 @@ func NewMetrics() *Metrics {
 	putBack := vec("posthaste_put_back_total", "Deliveries that a worker put back without beginning them, by reason.", "reason")
 	for _, r := range []PutBackReason{PutBackGate, PutBackEndpoint, PutBackHost, PutBackSlow, PutBackNew} {
 		m.putBack[r] = putBack.WithLabelValues(string(r))
+	}
+	breakers := vec("posthaste_breaker_turns_total", "Circuit breakers of endpoints turned by this process, by kind.", "kind")
+	for _, t := range []BreakerTurn{BreakerOpened, BreakerProbeFailed, BreakerProbeUnsent, BreakerClosed} {
+		m.breakers[t] = breakers.WithLabelValues(string(t))
 	}
 	return m
 }
@@ -212,6 +233,9 @@ func (m *Metrics) InFlight(lane webhook.Lane, n int) { m.inFlight[lane].Add(floa
 // PutBack counts n deliveries that were put back for a reason. It panics on a reason that is not one of
 // the constants.
 func (m *Metrics) PutBack(reason PutBackReason, n int) { m.putBack[reason].Add(float64(n)) }
+
+// Breaker counts a turn of an endpoint's breaker. It panics on one that is not one of the constants.
+func (m *Metrics) Breaker(turn BreakerTurn) { m.breakers[turn].Inc() }
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {

@@ -41,7 +41,7 @@ func TestMetricsExistAtZero(t *testing.T) {
 		"posthaste_messages_accepted_total", "posthaste_deliveries_created_total", "posthaste_attempts_total", "posthaste_attempt_duration_seconds",
 		"posthaste_end_to_end_seconds", "posthaste_accept_batch_size", "posthaste_accept_commit_seconds", "posthaste_result_batch_size",
 		"posthaste_result_commit_seconds", "posthaste_feeder_released_total", "posthaste_feeder_scan_seconds", "posthaste_feeder_leader",
-		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_fenced_total",
+		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_fenced_total", "posthaste_breaker_turns_total",
 		"posthaste_put_back_total", "posthaste_slow_places",
 		"go_goroutines", "process_open_fds",
 	} {

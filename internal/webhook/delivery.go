@@ -86,6 +86,7 @@ const (
 type Outcome struct {
 	Final bool          // it ends, in Status
 	Wait  time.Duration // not final: until the next attempt
+	Free  bool          // not final: the attempt is shown, but none of the schedule's is spent
 }
 
 // After decides what follows an attempt. made counts this attempt, retryAfter is what the receiver

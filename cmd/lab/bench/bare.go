@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
 // bareConns is the number of keep-alive connections of the bare loop.
@@ -23,10 +25,10 @@ func RunBareServer(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("run the bare server: %w", err)
 	}
-	if err := json.NewEncoder(out).Encode(addresses{Address: listener.Addr().String()}); err != nil {
+	if err := json.NewEncoder(out).Encode(traffic.Addresses{Address: listener.Addr().String()}); err != nil {
 		return fmt.Errorf("run the bare server: %w", err)
 	}
-	return serveHTTP(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return traffic.ServeHTTP(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
@@ -47,7 +49,7 @@ func RunBareClient(ctx context.Context, address string, duration time.Duration, 
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: bareConns, MaxConnsPerHost: bareConns}}
 	defer client.CloseIdleConnections()
-	payload := appendPayload(nil, 0, time.Now())
+	payload := traffic.AppendPayload(nil, 0, time.Now())
 	var requests atomic.Int64
 	var failed atomic.Pointer[error]
 	began := time.Now()

@@ -6,55 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/posthaste/posthaste/cmd/lab/wire"
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestPayloadsAreJSONOfTheRightSizeAndCarryTheirNumber(t *testing.T) {
-	sent := time.Unix(1_800_000_000, 123)
-	for _, seq := range []uint32{0, 7, 123_456_789} {
-		text := appendPayload([]byte("x"), seq, sent)[1:]
-		if len(text) != PayloadSize || !json.Valid(text) {
-			t.Fatalf("%d bytes: %s", len(text), text)
-		}
-		gotSeq, gotSent, ok := readPayload(text)
-		if !ok || gotSeq != seq || gotSent != sent.UnixNano() {
-			t.Errorf("%d %d %v", gotSeq, gotSent, ok)
-		}
-	}
-	good := appendPayload(nil, 1, sent)
-	for _, bad := range [][]byte{nil, good[1:], append(good[:len(good):len(good)], ' '), []byte(strings.Repeat("x", PayloadSize))} {
-		if _, _, ok := readPayload(bad); ok {
-			t.Errorf("%.30q was understood", bad)
-		}
-	}
-}
-
-func TestRecordsSurviveTheFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "records")
-	want := []record{{1, 2, 3, 4, 5, 6}, {1 << 31, 1 << 15, 202, 1 << 63, -1, 1 << 62}}
-	if err := writeRecords(path, want); err != nil {
-		t.Fatal(err)
-	}
-	got, err := readRecords(path)
-	if err != nil || len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
-		t.Errorf("%v %v", got, err)
-	}
-}
-
 // child runs a part of the bench that says where it listens, as its process would.
-func child(t *testing.T, run func(context.Context, io.Writer) error) addresses {
+func child(t *testing.T, run func(context.Context, io.Writer) error) traffic.Addresses {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
@@ -70,114 +34,11 @@ func child(t *testing.T, run func(context.Context, io.Writer) error) addresses {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var at addresses
+	var at traffic.Addresses
 	if err := json.Unmarshal(line, &at); err != nil {
 		t.Fatal(err)
 	}
 	return at
-}
-
-func TestTheSinkRemembersWhatArrives(t *testing.T) {
-	at := child(t, RunSink)
-	client, control := wire.Client{Address: at.Address}, wire.Client{Address: at.Control}
-	defer client.Close()
-	defer control.Close()
-	post := func(path string, body []byte) int {
-		t.Helper()
-		answer, err := client.Do("POST", path, "Webhook-Id: msg_1\r\n", body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answer.Status
-	}
-	sent := time.Now()
-	if status := post("/e/3", appendPayload(nil, 5, sent)); status != 200 {
-		t.Errorf("answered %d", status)
-	}
-	for _, path := range []string{"/e/65536", "/x/3"} {
-		if status := post(path, appendPayload(nil, 5, sent)); status != 404 {
-			t.Errorf("%s: answered %d", path, status)
-		}
-	}
-	if status := post("/e/3", []byte("{}")); status != 404 {
-		t.Errorf("answered %d", status)
-	}
-	s := &session{control: control}
-	if state, err := s.state(); err != nil || state != (sinkState{Count: 1, Foreign: 3}) {
-		t.Errorf("%+v %v", state, err)
-	}
-	path := filepath.Join(t.TempDir(), "dump")
-	if _, err := s.ask("/dump", path); err != nil {
-		t.Fatal(err)
-	}
-	records, err := readRecords(path)
-	if err != nil || len(records) != 1 {
-		t.Fatalf("%v %v", records, err)
-	}
-	if r := records[0]; r.seq != 5 || r.endpoint != 3 || r.id != idHash([]byte("msg_1")) || r.sent != sent.UnixNano() || r.end < r.sent {
-		t.Errorf("%+v", r)
-	}
-	if _, err := s.ask("/dump", "/does/not/exist/dump"); err == nil {
-		t.Error("dumped to nowhere")
-	}
-	if _, err := s.ask("/reset", ""); err != nil {
-		t.Fatal(err)
-	}
-	if state, err := s.state(); err != nil || state != (sinkState{}) {
-		t.Errorf("%+v %v", state, err)
-	}
-	s.control.Close()
-}
-
-func TestLoadNotesEveryAnswer(t *testing.T) {
-	var requests atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body struct {
-			EventType string          `json:"eventType"`
-			Payload   json.RawMessage `json:"payload"`
-		}
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || len(body.Payload) != PayloadSize ||
-			r.Header.Get("Authorization") != "Bearer key" || r.URL.RequestURI() != "/api/v1/app/app_1/msg?with_content=false" {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		if requests.Add(1)%10 == 0 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		seq, _, _ := readPayload(body.Payload)
-		w.WriteHeader(http.StatusAccepted)
-		_, _ = fmt.Fprintf(w, `{"eventId":"other","id":"msg_%d"}`, seq)
-	}))
-	defer server.Close()
-	for _, rate := range []float64{0, 400} {
-		requests.Store(0)
-		path := filepath.Join(t.TempDir(), "records")
-		err := RunLoad(t.Context(), Load{
-			Address: server.Listener.Addr().String(), Application: "app_1", Key: "key",
-			Conns: 4, Rate: rate, Duration: 250 * time.Millisecond, Out: path,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		records, err := readRecords(path)
-		if err != nil || int64(len(records)) != requests.Load() || len(records) < 10 {
-			t.Fatalf("%d records of %d requests, %v", len(records), requests.Load(), err)
-		}
-		if rate > 0 && len(records) > 101 {
-			t.Errorf("%d messages in a quarter of a second at %v/s", len(records), rate)
-		}
-		seen := make(map[uint32]bool)
-		for _, r := range records {
-			if seen[r.seq] || r.end < r.sent {
-				t.Errorf("%+v", r)
-			}
-			seen[r.seq] = true
-			if want := idHash(fmt.Appendf(nil, "msg_%d", r.seq)); r.status == 202 && r.id != want || r.status != 202 && r.status != 503 {
-				t.Errorf("%+v", r)
-			}
-		}
-	}
 }
 
 func TestBareLoop(t *testing.T) {
@@ -196,18 +57,18 @@ func TestBareLoop(t *testing.T) {
 }
 
 // posted and arrived make records at milliseconds after an arbitrary moment.
-func posted(seq uint32, sent, answered int64, status uint16) record {
-	return record{seq: seq, status: status, id: uint64(seq) + 100, sent: 1e18 + sent*1e6, end: 1e18 + answered*1e6}
+func posted(seq uint32, sent, answered int64, status uint16) traffic.Record {
+	return traffic.Record{Seq: seq, Status: status, ID: uint64(seq) + 100, Sent: 1e18 + sent*1e6, End: 1e18 + answered*1e6}
 }
 
-func arrived(seq uint32, endpoint uint16, sent, at int64) record {
-	return record{seq: seq, endpoint: endpoint, id: uint64(seq) + 100, sent: 1e18 + sent*1e6, end: 1e18 + at*1e6}
+func arrived(seq uint32, endpoint uint16, sent, at int64) traffic.Record {
+	return traffic.Record{Seq: seq, Endpoint: endpoint, ID: uint64(seq) + 100, Sent: 1e18 + sent*1e6, End: 1e18 + at*1e6}
 }
 
 func TestEvaluate(t *testing.T) {
 	scenario := Scenario{Name: "test", FanOut: 2, Duration: time.Second}
-	posts := []record{posted(0, 0, 10, 202), posted(1, 500, 520, 202), posted(2, 600, 610, 503), posted(3, 700, 800, 0)}
-	arrivals := []record{
+	posts := []traffic.Record{posted(0, 0, 10, 202), posted(1, 500, 520, 202), posted(2, 600, 610, 503), posted(3, 700, 800, 0)}
+	arrivals := []traffic.Record{
 		arrived(0, 0, 0, 20), arrived(0, 1, 0, 30), arrived(1, 0, 500, 600), arrived(1, 1, 500, 2000),
 	}
 	clean, err := evaluate(scenario, posts, arrivals)
@@ -216,7 +77,7 @@ func TestEvaluate(t *testing.T) {
 	}
 	want := Outcome{
 		Scenario: "test", FanOut: 2, Posted: 4, Accepted: 2, Refused: 1, Broken: 1,
-		Accepts: 2 / seconds(520e6), AcceptP50: 10, AcceptP99: 20,
+		Accepts: 2 / traffic.Seconds(520e6), AcceptP50: 10, AcceptP99: 20,
 		Sustained: 2, Steady: 1 / 0.75, DrainMS: 1480, P50: 30, P95: 1500, P99: 1500,
 	}
 	if fmt.Sprintf("%+v", clean) != fmt.Sprintf("%+v", want) {
@@ -224,14 +85,14 @@ func TestEvaluate(t *testing.T) {
 	}
 	tests := []struct {
 		name                  string
-		arrivals              []record
+		arrivals              []traffic.Record
 		lost, double, foreign int
 	}{
 		{"lost", arrivals[1:], 1, 0, 0},
 		{"doubled", append(arrivals[:4:4], arrivals[0]), 0, 1, 0},
 		{"never posted", append(arrivals[:4:4], arrived(9, 0, 0, 1)), 0, 0, 1},
 		{"not accepted", append(arrivals[:4:4], arrived(2, 0, 600, 700)), 0, 0, 1},
-		{"under another id", append(arrivals[1:4:4], record{seq: 0, id: 1}), 1, 0, 1},
+		{"under another id", append(arrivals[1:4:4], traffic.Record{Seq: 0, ID: 1}), 1, 0, 1},
 		{"nothing", nil, 4, 0, 0},
 	}
 	for _, test := range tests {
@@ -242,18 +103,6 @@ func TestEvaluate(t *testing.T) {
 	}
 	if _, err := evaluate(scenario, posts[2:], nil); err == nil {
 		t.Error("nothing accepted is no result")
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	values := []float64{5, 1, 4, 2, 3}
-	for p, want := range map[int]float64{0: 1, 20: 1, 21: 2, 50: 3, 99: 5, 100: 5} {
-		if got := percentile(values, p); got != want {
-			t.Errorf("p%d = %v, want %v", p, got, want)
-		}
-	}
-	if percentile(nil, 50) != 0 {
-		t.Error("a percentile of nothing")
 	}
 }
 
@@ -268,7 +117,7 @@ func TestReport(t *testing.T) {
 	var out strings.Builder
 	report.Print(&out)
 	for _, want := range []string{
-		"400 (200–500)", "2000 (2000–2000) /s", "20.0 %    at least 15.0 %   met", "3.00 %    at most 2.00 %    MISSED", "3 (3–3)",
+		"400 (200–500)", "2000 (2000–2000) /s", "20.0 %    at least 18.0 %   met", "3.00 %    at most 1.00 %    MISSED", "3 (3–3)",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)
@@ -283,5 +132,56 @@ func TestReport(t *testing.T) {
 	report.Runs[1].Outcomes[0].Doubled = 1
 	if v := report.Violations(); len(v) != 1 || !strings.Contains(v[0], "run 2, closed 64: 0 lost, 1 duplicates") {
 		t.Error(v)
+	}
+}
+
+func TestTwoWorkersAreComparedWithOne(t *testing.T) {
+	run := func(one, two float64) Run {
+		return Run{Bare: []float64{1000}, Outcomes: []Outcome{
+			{Scenario: oneWorker, FanOut: 5, Sustained: one}, {Scenario: twoWorkers, FanOut: 5, Sustained: two},
+		}}
+	}
+	for _, test := range []struct {
+		one, two float64
+		want     string
+	}{{1000, 1600, "1.60  at least 1.60  met"}, {1000, 1590, "1.59  at least 1.60  MISSED"}, {0, 10, "0.00  at least 1.60  MISSED"}} {
+		var out strings.Builder
+		report := Report{Side: Side{Runs: []Run{run(test.one, test.two)}}}
+		report.printTargets(&out)
+		if !strings.Contains(out.String(), test.want) {
+			t.Errorf("%v to %v: %s", test.two, test.one, out.String())
+		}
+	}
+	var out strings.Builder
+	only := run(1000, 2000)
+	only.Outcomes = only.Outcomes[:1]
+	Report{Side: Side{Runs: []Run{only}}}.printTargets(&out)
+	if strings.Contains(out.String(), "two workers") {
+		t.Errorf("one of two was run: %s", out.String())
+	}
+}
+
+func TestScenariosHaveTheirOwnAudience(t *testing.T) {
+	names := make(map[string]bool)
+	for _, s := range Scenarios(time.Second, time.Second) {
+		if names[s.Name] {
+			t.Errorf("%s twice", s.Name)
+		}
+		names[s.Name] = true
+		if s.Limited != strings.HasSuffix(s.Name, "limits") || (s.Delay > 0) != (s.Workers > 0) {
+			t.Errorf("%+v", s)
+		}
+	}
+	for _, target := range targets {
+		for _, name := range target.scenarios {
+			if !names[name] {
+				t.Errorf("%s is judged by %s, which is none", target.name, name)
+			}
+		}
+	}
+	fast, limited := Scenario{FanOut: 5}, Scenario{FanOut: 5, Limited: true}
+	slow := Scenario{FanOut: 5, Delay: time.Millisecond}
+	if fast.audience() == limited.audience() || fast.audience() == slow.audience() {
+		t.Error("they share endpoints")
 	}
 }

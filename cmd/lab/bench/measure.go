@@ -2,17 +2,17 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/rig"
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
 
@@ -21,10 +21,17 @@ var platform = []string{"api", "worker", "postgres", "redis"}
 
 // measure runs one scenario until everything it accepted has been delivered and recorded.
 func (s *session) measure(ctx context.Context, scenario Scenario) (Outcome, error) {
+	if err := s.employ(ctx, scenario.Workers, scenario.Sends); err != nil {
+		return Outcome{}, err
+	}
 	if scenario.FanOut == 0 {
 		return s.idle(ctx, scenario)
 	}
-	if _, err := s.ask("/reset", ""); err != nil {
+	sink := s.sink
+	if scenario.Delay > 0 {
+		sink = s.slow
+	}
+	if err := sink.Reset(); err != nil {
 		return Outcome{}, err
 	}
 	before, err := s.cpu()
@@ -42,31 +49,26 @@ func (s *session) measure(ctx context.Context, scenario Scenario) (Outcome, erro
 	}
 	owed := 0
 	for _, post := range posts {
-		if post.status == http.StatusAccepted {
+		if post.Status == http.StatusAccepted {
 			owed += scenario.FanOut
 		}
 	}
-	if err := s.drain(ctx, owed); err != nil {
+	if err := s.drain(ctx, sink, owed); err != nil {
 		return Outcome{}, fmt.Errorf("%s: %w", scenario.Name, err)
 	}
 	after, err := s.cpu()
 	if err != nil {
 		return Outcome{}, err
 	}
-	path := s.file("sink.records")
-	if _, err := s.ask("/dump", path); err != nil {
-		return Outcome{}, err
-	}
-	arrivals, err := readRecords(path)
+	arrivals, err := sink.Records()
 	if err != nil {
 		return Outcome{}, err
 	}
-	_ = os.Remove(path)
 	outcome, err := evaluate(scenario, posts, arrivals)
 	if err != nil {
 		return outcome, err
 	}
-	state, err := s.state()
+	state, err := sink.State()
 	if err != nil {
 		return outcome, err
 	}
@@ -82,7 +84,7 @@ func (s *session) measure(ctx context.Context, scenario Scenario) (Outcome, erro
 }
 
 func perDelivery(cpu time.Duration, o Outcome) float64 {
-	return milliseconds(int64(cpu)) / float64(max(o.deliveries()-o.Lost, 1))
+	return traffic.Milliseconds(int64(cpu)) / float64(max(o.deliveries()-o.Lost, 1))
 }
 
 // idleSettle lets the echoes of the work before pass: autovacuum, garbage collection, checkpoints' start.
@@ -127,36 +129,32 @@ func pause(ctx context.Context, d time.Duration) error {
 
 func (s *session) cpu() (map[string]time.Duration, error) {
 	used := make(map[string]time.Duration)
-	for name, pid := range s.parts() {
-		cpu, err := rig.CPU(pid)
-		if err != nil {
-			return nil, fmt.Errorf("processor time of %s: %w", name, err)
+	for name, pids := range s.parts() {
+		for _, pid := range pids {
+			cpu, err := rig.CPU(pid)
+			if err != nil {
+				return nil, fmt.Errorf("processor time of %s: %w", name, err)
+			}
+			used[name] += cpu
 		}
-		used[name] = cpu
 	}
 	return used, nil
 }
 
 // load runs the load child and reads what it wrote down.
-func (s *session) load(ctx context.Context, scenario Scenario) ([]record, time.Duration, error) {
-	path := s.file("load.records")
-	_, cpu, err := s.finish(ctx, scenario.Duration, "load",
-		"-address", s.api.Address, "-app", s.apps[scenario.FanOut], "-conns", strconv.Itoa(scenario.Conns),
-		"-rate", strconv.FormatFloat(scenario.Rate, 'f', -1, 64), "-duration", scenario.Duration.String(), "-out", path)
-	if err != nil {
-		return nil, 0, err
-	}
-	posts, err := readRecords(path)
-	_ = os.Remove(path)
-	return posts, cpu, err
+func (s *session) load(ctx context.Context, scenario Scenario) ([]traffic.Record, time.Duration, error) {
+	return s.children.Load(ctx, traffic.Load{
+		Address: s.api.Address, Applications: []string{s.apps[scenario.audience()]}, Key: s.tenants[scenario.Limited].Key,
+		Conns: scenario.Conns, Rate: scenario.Rate, Duration: scenario.Duration,
+	})
 }
 
 // drain waits until everything owed has arrived and its results are recorded. When nothing arrives any
 // more, the rest is lost, which the evaluation then shows.
-func (s *session) drain(ctx context.Context, owed int) error {
+func (s *session) drain(ctx context.Context, sink *traffic.Sink, owed int) error {
 	count, since := -1, time.Now()
 	for {
-		state, err := s.state()
+		state, err := sink.State()
 		if err != nil {
 			return err
 		}
@@ -192,37 +190,17 @@ func (s *session) drain(ctx context.Context, owed int) error {
 	}
 }
 
-// ask makes one request to the sink's control port.
-func (s *session) ask(path, body string) ([]byte, error) {
-	answer, err := s.control.Do("POST", path, "", []byte(body))
-	if err != nil {
-		return nil, fmt.Errorf("ask the sink: %w", err)
-	}
-	if answer.Status/100 != 2 {
-		return nil, fmt.Errorf("ask the sink: %s: %d %s", path, answer.Status, answer.Body)
-	}
-	return answer.Body, nil
-}
-
-func (s *session) state() (state sinkState, err error) {
-	text, err := s.ask("/count", "")
-	if err != nil {
-		return state, err
-	}
-	if err := json.Unmarshal(text, &state); err != nil {
-		return state, fmt.Errorf("ask the sink: %w", err)
-	}
-	return state, nil
-}
+// profileWait is how long a profile may take beyond the time it covers.
+const profileWait = 30 * time.Second
 
 // profile fetches processor profiles of both roles while a scenario runs; a binary that does not offer
 // them is left alone.
 func (s *session) profile(scenario Scenario) (wait func()) {
 	duration := scenario.Duration * 3 / 4
 	var fetching sync.WaitGroup
-	for _, keeper := range []*rig.Keeper{s.api, s.worker} {
+	for _, keeper := range slices.Concat([]*rig.Keeper{s.api}, s.workers) {
 		fetching.Go(func() {
-			client := wire.Client{Address: keeper.Address, Timeout: duration + childWait}
+			client := wire.Client{Address: keeper.Address, Timeout: duration + profileWait}
 			defer client.Close()
 			path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(int(duration.Seconds()), 1))
 			answer, err := client.Do("GET", path, "", nil)

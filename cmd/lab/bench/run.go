@@ -1,21 +1,20 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/posthaste/posthaste/cmd/lab/rig"
-	"github.com/posthaste/posthaste/cmd/lab/wire"
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
 // Options describe a bench.
@@ -40,30 +39,38 @@ type Run struct {
 }
 
 // bareLoop is the figure to compare with.
-func (r Run) bareLoop() float64 { return percentile(append([]float64(nil), r.Bare...), 50) }
+func (r Run) bareLoop() float64 { return traffic.Percentile(append([]float64(nil), r.Bare...), 50) }
 
 const (
 	// drainQuiet is how long nothing may arrive before the rest counts as lost.
 	drainQuiet = 40 * time.Second
 	// drainPoll is how often the sink is asked; often enough to add nothing to the result.
 	drainPoll = 20 * time.Millisecond
-	// childWait is how long a child of the lab may take beyond its given duration.
-	childWait = 30 * time.Second
 )
 
 // session is one run under way.
 type session struct {
 	Options
-	rig     *rig.Rig
-	api     *rig.Keeper
-	worker  *rig.Keeper
-	sink    *rig.Process
-	at      addresses // of the sink
-	control wire.Client
-	key     string
-	apps    map[int]string // application by fan-out
-	files   int
+	rig      *rig.Rig
+	children *traffic.Children
+	api      *rig.Keeper
+	workers  []*rig.Keeper
+	sends    int           // allowed at once in each worker; 0 = as many as by default
+	sink     *traffic.Sink // answers at once
+	slow     *traffic.Sink // keeps answers for a while; nil unless a scenario wants it
+	tenants  map[bool]rig.Tenant
+	apps     map[audience]string
+	memory   map[string]int64 // peaks of processes that have ended
 }
+
+// audience is whom a scenario posts to; each is an application of its own.
+type audience struct {
+	fanOut  int
+	limited bool
+	slow    bool
+}
+
+func (s Scenario) audience() audience { return audience{s.FanOut, s.Limited, s.Delay > 0} }
 
 // Measure makes a fresh installation and runs every scenario on it.
 func Measure(ctx context.Context, o Options) (run Run, err error) {
@@ -77,12 +84,15 @@ func Measure(ctx context.Context, o Options) (run Run, err error) {
 		return Run{}, err
 	}
 	defer installation.Close()
-	s := &session{Options: o, rig: installation, apps: make(map[int]string)}
-	defer s.control.Close()
+	s := &session{
+		Options: o, rig: installation, children: &traffic.Children{Rig: installation, Self: o.Self, Dir: o.Dir},
+		tenants: make(map[bool]rig.Tenant), apps: make(map[audience]string), memory: make(map[string]int64),
+	}
+	defer s.close()
 	if err := s.start(ctx); err != nil {
 		return Run{}, err
 	}
-	run = Run{Postgres: installation.PostgresVersion(), Memory: make(map[string]int64), Installed: time.Since(began).Seconds()}
+	run = Run{Postgres: installation.PostgresVersion(), Memory: s.memory, Installed: time.Since(began).Seconds()}
 	var peak rig.PeakMemory
 	stopPeak := s.watch(ctx, &peak)
 	defer stopPeak()
@@ -90,24 +100,49 @@ func Measure(ctx context.Context, o Options) (run Run, err error) {
 		return run, err
 	}
 	stopPeak()
-	for name, pid := range s.single() {
-		if run.Memory[name], err = rig.PeakResident(pid); err != nil {
-			return run, err
+	for name, pids := range s.parts() {
+		if name == "postgres" {
+			continue
+		}
+		for _, pid := range pids {
+			if err := s.notePeak(name, pid); err != nil {
+				return run, err
+			}
 		}
 	}
 	run.Memory["postgres"] = peak.Bytes("postgres")
-	return run, errors.Join(s.api.Stop(), s.worker.Stop())
+	return run, errors.Join(s.api.Stop(), s.dismiss())
 }
 
-// single lists the parts that are one process each.
-func (s *session) single() map[string]int {
-	return map[string]int{"api": s.api.PID(), "worker": s.worker.PID(), "redis": s.rig.RedisPID(), "sink": s.sink.PID()}
+func (s *session) close() {
+	for _, sink := range []*traffic.Sink{s.sink, s.slow} {
+		if sink != nil {
+			sink.Close()
+		}
+	}
 }
 
-// parts lists every part that lives as long as the run.
-func (s *session) parts() map[string]int {
-	parts := s.single()
-	parts["postgres"] = s.rig.PostgresPID()
+// notePeak keeps the most memory that any process of a part ever took.
+func (s *session) notePeak(name string, pid int) error {
+	peak, err := rig.PeakResident(pid)
+	if err != nil {
+		return err
+	}
+	s.memory[name] = max(s.memory[name], peak)
+	return nil
+}
+
+// parts lists the processes of every part that lives as long as the run, by its name.
+func (s *session) parts() map[string][]int {
+	parts := map[string][]int{
+		"api": {s.api.PID()}, "redis": {s.rig.RedisPID()}, "sink": {s.sink.Process.PID()}, "postgres": {s.rig.PostgresPID()},
+	}
+	for _, worker := range s.workers {
+		parts["worker"] = append(parts["worker"], worker.PID())
+	}
+	if s.slow != nil {
+		parts["sink"] = append(parts["sink"], s.slow.Process.PID())
+	}
 	return parts
 }
 
@@ -123,123 +158,150 @@ func (s *session) watch(ctx context.Context, peak *rig.PeakMemory) (stop func())
 
 func (s *session) start(ctx context.Context) error {
 	var err error
-	if s.sink, s.at, err = s.listening(ctx, "sink"); err != nil {
+	if s.sink, err = s.children.Sink(ctx, 0); err != nil {
 		return err
 	}
-	s.control = wire.Client{Address: s.at.Control}
 	if s.api, err = s.rig.Keep("api", "api", nil); err != nil {
 		return err
 	}
-	if s.worker, err = s.rig.Keep("worker", "worker", nil); err != nil {
+	if err := s.employ(ctx, 1, 0); err != nil {
 		return err
 	}
-	if err := errors.Join(s.api.Ready(ctx), s.worker.Ready(ctx)); err != nil {
+	if err := s.api.Ready(ctx); err != nil {
 		return err
 	}
-	tenant, err := s.rig.NewTenant(ctx, "bench")
-	if err != nil {
-		return err
-	}
-	s.key = tenant.Key
 	for _, scenario := range append([]Scenario{{FanOut: 1}}, s.Scenarios...) {
-		if scenario.FanOut == 0 || s.apps[scenario.FanOut] != "" {
-			continue
+		if scenario.Delay > 0 && s.slow == nil {
+			if s.slow, err = s.children.Sink(ctx, scenario.Delay); err != nil {
+				return err
+			}
 		}
-		if s.apps[scenario.FanOut], err = s.application(tenant, scenario.FanOut); err != nil {
+		if to := scenario.audience(); to.fanOut > 0 && s.apps[to] == "" {
+			if s.apps[to], err = s.application(ctx, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// employ replaces the workers by so many, each of which may have so many sends under way; 0 leaves that
+// to the product.
+func (s *session) employ(ctx context.Context, count, sends int) error {
+	count = max(count, 1)
+	if len(s.workers) == count && s.sends == sends {
+		return nil
+	}
+	if err := s.dismiss(); err != nil {
+		return err
+	}
+	s.sends = sends
+	environment := func(int) []string {
+		if sends == 0 {
+			return nil
+		}
+		return []string{"POSTHASTE_WORKER_CONCURRENCY=" + strconv.Itoa(sends)}
+	}
+	for n := range count {
+		name := "worker"
+		if n > 0 {
+			name += "-" + strconv.Itoa(n+1)
+		}
+		worker, err := s.rig.Keep(name, "worker", environment)
+		if err != nil {
+			return err
+		}
+		s.workers = append(s.workers, worker)
+	}
+	for _, worker := range s.workers {
+		if err := worker.Ready(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// application makes an application with so many endpoints, all at the sink.
-func (s *session) application(tenant rig.Tenant, fanOut int) (string, error) {
-	api := rig.NewAPI(s.api.Address, tenant.Key)
-	defer api.Close()
-	application, err := api.Application(fmt.Sprintf("fan-out-%d", fanOut))
+// dismiss stops the workers in order.
+func (s *session) dismiss() error {
+	for _, worker := range s.workers {
+		if err := s.notePeak("worker", worker.PID()); err != nil {
+			return err
+		}
+	}
+	var problems []error
+	for _, worker := range s.workers {
+		problems = append(problems, worker.Stop())
+	}
+	s.workers = nil
+	return errors.Join(problems...)
+}
+
+// highRate is a limit that no scenario comes near: the highest the API takes.
+const highRate = 65535
+
+// undefinedColumn is what Postgres says of a limit that a commit it is compared with does not have yet.
+const undefinedColumn = "42703"
+
+// tenant makes the tenant that has limits, or the one that has none, once.
+func (s *session) tenant(ctx context.Context, limited bool) (rig.Tenant, error) {
+	if made, ok := s.tenants[limited]; ok {
+		return made, nil
+	}
+	name := "bench"
+	if limited {
+		name += "-limited"
+	}
+	made, err := s.rig.NewTenant(ctx, name)
+	if err != nil {
+		return made, err
+	}
+	if limited {
+		err := s.rig.LimitTenant(ctx, made, 2*highRate, 2*highRate)
+		if missing := (*pgconn.PgError)(nil); errors.As(err, &missing) && missing.Code == undefinedColumn {
+			err = nil
+		}
+		if err != nil {
+			return made, err
+		}
+	}
+	s.tenants[limited] = made
+	return made, nil
+}
+
+// application makes an application with endpoints of its kind, all at one sink.
+func (s *session) application(ctx context.Context, to audience) (string, error) {
+	tenant, err := s.tenant(ctx, to.limited)
 	if err != nil {
 		return "", err
 	}
-	for n := range fanOut {
-		if _, err := api.Endpoint(application, "http://"+s.at.Address+endpointPath+strconv.Itoa(n), ""); err != nil {
+	api := rig.NewAPI(s.api.Address, tenant.Key)
+	defer api.Close()
+	name, sink := fmt.Sprintf("fan-out-%d", to.fanOut), s.sink
+	if to.slow {
+		name, sink = name+"-slow", s.slow
+	}
+	application, err := api.Application(name)
+	if err != nil {
+		return "", err
+	}
+	limit := map[string]int{"throttleRate": highRate}
+	if to.limited {
+		if err := api.Patch("/api/v1/app/"+application, limit); err != nil {
 			return "", err
 		}
 	}
+	for n := range to.fanOut {
+		endpoint, err := api.Endpoint(application, sink.URL(n), "")
+		if err != nil {
+			return "", err
+		}
+		if to.limited {
+			if err := api.Patch("/api/v1/app/"+application+"/endpoint/"+endpoint, limit); err != nil {
+				return "", err
+			}
+		}
+	}
 	return application, nil
-}
-
-// listening starts a child of the lab that says where it listens.
-func (s *session) listening(ctx context.Context, args ...string) (*rig.Process, addresses, error) {
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return nil, addresses{}, fmt.Errorf("start lab %s: %w", args[0], err)
-	}
-	defer func() { _ = reader.Close() }()
-	process, err := s.rig.Start(s.spec(writer, args...))
-	_ = writer.Close() // the child has its own
-	if err != nil {
-		return nil, addresses{}, err
-	}
-	stop := context.AfterFunc(ctx, process.Kill)
-	defer stop()
-	line, err := bufio.NewReader(reader).ReadBytes('\n')
-	if err != nil {
-		return nil, addresses{}, fmt.Errorf("start lab %s: it said nothing: %w", args[0], err)
-	}
-	var at addresses
-	if err := json.Unmarshal(line, &at); err != nil {
-		return nil, addresses{}, fmt.Errorf("start lab %s: %w", args[0], err)
-	}
-	return process, at, nil
-}
-
-func (s *session) spec(out *os.File, args ...string) rig.Spec {
-	return rig.Spec{
-		Name: "lab " + args[0], Path: s.Self, Args: args, Out: out, Dir: s.Dir,
-		Env: []string{"PATH=" + os.Getenv("PATH"), keyVariable + "=" + s.key},
-		Log: filepath.Join(s.Dir, "lab-"+args[0]+".log"),
-	}
-}
-
-// keyVariable hands the API key to the load child, out of sight of the process list.
-const keyVariable = "LAB_API_KEY"
-
-// APIKey is the key the bench handed to this process.
-func APIKey() string { return os.Getenv(keyVariable) }
-
-// finish runs a child of the lab to its end and returns what it printed and the processor time it took.
-func (s *session) finish(ctx context.Context, limit time.Duration, args ...string) ([]byte, time.Duration, error) {
-	path := s.file(args[0] + ".out")
-	out, err := os.Create(path)
-	if err != nil {
-		return nil, 0, fmt.Errorf("run lab %s: %w", args[0], err)
-	}
-	process, err := s.rig.Start(s.spec(out, args...))
-	_ = out.Close()
-	if err != nil {
-		return nil, 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit+childWait)
-	defer cancel()
-	select {
-	case <-process.Done():
-	case <-ctx.Done():
-		process.Kill()
-		<-process.Done()
-		return nil, 0, fmt.Errorf("run lab %s: %w", args[0], context.Cause(ctx))
-	}
-	state, _ := process.Exit()
-	if !state.Success() {
-		log, _ := os.ReadFile(filepath.Join(s.Dir, "lab-"+args[0]+".log"))
-		return nil, 0, fmt.Errorf("run lab %s: %s\n%s", args[0], state, log)
-	}
-	printed, err := os.ReadFile(path)
-	return printed, state.UserTime() + state.SystemTime(), err
-}
-
-func (s *session) file(name string) string {
-	s.files++
-	return filepath.Join(s.Dir, strconv.Itoa(s.files)+"-"+name)
 }
 
 func (s *session) say(format string, args ...any) {
@@ -285,7 +347,7 @@ func (s *session) scenarios(ctx context.Context, run *Run) error {
 }
 
 func (s *session) bare(ctx context.Context) (float64, error) {
-	server, at, err := s.listening(ctx, "bare-server")
+	server, at, err := s.children.Listening(ctx, "bare-server")
 	if err != nil {
 		return 0, err
 	}
@@ -293,7 +355,7 @@ func (s *session) bare(ctx context.Context) (float64, error) {
 		server.Kill()
 		<-server.Done()
 	}()
-	printed, _, err := s.finish(ctx, s.Bare, "bare-client", "-address", at.Address, "-duration", s.Bare.String())
+	printed, _, err := s.children.Finish(ctx, s.Bare, "", "bare-client", "-address", at.Address, "-duration", s.Bare.String())
 	if err != nil {
 		return 0, err
 	}

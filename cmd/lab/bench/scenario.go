@@ -2,8 +2,9 @@ package bench
 
 import (
 	"fmt"
-	"slices"
 	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
 // Scenario is one stretch of work to measure.
@@ -13,7 +14,23 @@ type Scenario struct {
 	Rate     float64 // 0 = closed loop
 	FanOut   int     // endpoints per message; 0 = idle, nothing is posted
 	Duration time.Duration
+	Limited  bool          // tenant, application and endpoints have limits, too high to bite
+	Delay    time.Duration // how long the receiver keeps each answer
+	Workers  int           // worker processes; 0 = one
+	Sends    int           // sends under way at once in each worker process; 0 = as many as by default
 }
+
+const (
+	// slowDelay and slowSends make waiting for receivers, and not the processor, what bounds a worker.
+	slowDelay = 20 * time.Millisecond
+	slowSends = 64
+)
+
+// The scenarios whose rates are compared.
+const (
+	oneWorker  = "slow receiver, 1 worker"
+	twoWorkers = "slow receiver, 2 workers"
+)
 
 // Scenarios are what one run measures, in order.
 func Scenarios(duration, idle time.Duration) []Scenario {
@@ -24,7 +41,12 @@ func Scenarios(duration, idle time.Duration) []Scenario {
 		{Name: "closed 64, fan-out 5", Conns: 64, FanOut: 5, Duration: duration},
 		// Accepting is far cheaper than delivering sixteen times, so this one is mostly draining.
 		{Name: "closed 64, fan-out 16", Conns: 64, FanOut: 16, Duration: duration / 4},
+		{Name: "closed 64, limits", Conns: 64, FanOut: 1, Duration: duration, Limited: true},
+		{Name: "closed 64, fan-out 5, limits", Conns: 64, FanOut: 5, Duration: duration, Limited: true},
 		{Name: "idle", Duration: idle},
+		// Mostly draining, too: what a worker delivers while nobody else needs the processor.
+		{Name: oneWorker, Conns: 64, FanOut: 5, Duration: duration / 4, Delay: slowDelay, Workers: 1, Sends: slowSends},
+		{Name: twoWorkers, Conns: 64, FanOut: 5, Duration: duration / 4, Delay: slowDelay, Workers: 2, Sends: slowSends},
 	}
 }
 
@@ -62,20 +84,20 @@ type Outcome struct {
 func (o Outcome) deliveries() int { return o.Accepted * o.FanOut }
 
 // evaluate compares what was posted with what arrived.
-func evaluate(s Scenario, posts, arrivals []record) (Outcome, error) {
+func evaluate(s Scenario, posts, arrivals []traffic.Record) (Outcome, error) {
 	o := Outcome{Scenario: s.Name, FanOut: s.FanOut, Rate: s.Rate, Posted: len(posts)}
-	accepted := make(map[uint32]record, len(posts))
+	accepted := make(map[uint32]traffic.Record, len(posts))
 	var first, lastAnswer int64
 	var accept []float64
 	for _, post := range posts {
-		if first == 0 || post.sent < first {
-			first = post.sent
+		if first == 0 || post.Sent < first {
+			first = post.Sent
 		}
-		switch post.status {
+		switch post.Status {
 		case 202:
-			accepted[post.seq] = post
-			lastAnswer = max(lastAnswer, post.end)
-			accept = append(accept, milliseconds(post.end-post.sent))
+			accepted[post.Seq] = post
+			lastAnswer = max(lastAnswer, post.End)
+			accept = append(accept, traffic.Milliseconds(post.End-post.Sent))
 		case 0:
 			o.Broken++
 		default:
@@ -96,43 +118,31 @@ func evaluate(s Scenario, posts, arrivals []record) (Outcome, error) {
 	steadyFrom, steady := first+int64(s.Duration)/4, 0
 	steadyTo := first + int64(s.Duration)
 	for _, arrival := range arrivals {
-		post, ok := accepted[arrival.seq]
-		if !ok || post.id != arrival.id {
+		post, ok := accepted[arrival.Seq]
+		if !ok || post.ID != arrival.ID {
 			o.Foreign++
 			continue
 		}
-		p := pair{arrival.seq, arrival.endpoint}
+		p := pair{arrival.Seq, arrival.Endpoint}
 		if _, again := seen[p]; again {
 			o.Doubled++
 			continue
 		}
 		seen[p] = struct{}{}
-		latency = append(latency, milliseconds(arrival.end-arrival.sent))
-		lastArrival = max(lastArrival, arrival.end)
-		if arrival.end >= steadyFrom && arrival.end < steadyTo {
+		latency = append(latency, traffic.Milliseconds(arrival.End-arrival.Sent))
+		lastArrival = max(lastArrival, arrival.End)
+		if arrival.End >= steadyFrom && arrival.End < steadyTo {
 			steady++
 		}
 	}
 	o.Lost = o.deliveries() - len(seen)
-	o.Accepts = float64(o.Accepted) / seconds(lastAnswer-first)
-	o.AcceptP50, o.AcceptP99 = percentile(accept, 50), percentile(accept, 99)
+	o.Accepts = float64(o.Accepted) / traffic.Seconds(lastAnswer-first)
+	o.AcceptP50, o.AcceptP99 = traffic.Percentile(accept, 50), traffic.Percentile(accept, 99)
 	if len(seen) > 0 {
-		o.Sustained = float64(len(seen)) / seconds(max(lastArrival, lastAnswer)-first)
+		o.Sustained = float64(len(seen)) / traffic.Seconds(max(lastArrival, lastAnswer)-first)
 		o.Steady = float64(steady) / (s.Duration.Seconds() * 3 / 4)
-		o.DrainMS = max(milliseconds(lastArrival-lastAnswer), 0)
-		o.P50, o.P95, o.P99 = percentile(latency, 50), percentile(latency, 95), percentile(latency, 99)
+		o.DrainMS = max(traffic.Milliseconds(lastArrival-lastAnswer), 0)
+		o.P50, o.P95, o.P99 = traffic.Percentile(latency, 50), traffic.Percentile(latency, 95), traffic.Percentile(latency, 99)
 	}
 	return o, nil
-}
-
-func milliseconds(nanoseconds int64) float64 { return float64(nanoseconds) / 1e6 }
-func seconds(nanoseconds int64) float64      { return float64(nanoseconds) / 1e9 }
-
-// percentile is the smallest value that p per cent of the values do not exceed; it sorts them.
-func percentile(values []float64, p int) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	slices.Sort(values)
-	return values[max((len(values)*p+99)/100, 1)-1]
 }

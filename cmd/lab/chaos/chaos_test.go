@@ -82,10 +82,7 @@ func TestSignaturesAreThoseOfStandardWebhooks(t *testing.T) {
 }
 
 func TestTheSinkKeepsItsLedger(t *testing.T) {
-	s := &sink{
-		receivers: []receiver{{secret: newSecret()}, {secret: newSecret(), flaky: true}, {secret: newSecret(), holds: true}},
-		random:    rand.New(rand.NewPCG(1, 1)), closed: make(map[uint64]time.Time), arrived: make(map[int]int),
-	}
+	s := newSink([]receiver{{secret: newSecret()}, {secret: newSecret(), flaky: true}, {secret: newSecret(), holds: true}}, 1)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -33,8 +33,8 @@ func (s *stage) evidence(ctx context.Context) (ledger.Run, error) {
 	run.Asked = s.asked
 	run.Records, run.Closed = s.sink.snapshot()
 	numbers := make(map[string]int)
-	for index, r := range s.sink.receivers {
-		run.Endpoints = append(run.Endpoints, ledger.Endpoint{Tenant: index / endpointsPerTenant, Flaky: r.flaky})
+	for _, r := range s.sink.receivers {
+		run.Endpoints = append(run.Endpoints, ledger.Endpoint{Tenant: r.tenant, Flaky: r.flaky || !r.manner.harmless(), Unseen: r.manner.unseen()})
 	}
 	for _, from := range senders {
 		for i, number := range from.endpoints {
@@ -69,7 +69,7 @@ func pairOf(message webhook.MessageID, endpoint webhook.EndpointID, numbers map[
 // attempts reads every attempt row, with the moment it was committed.
 func attempts(ctx context.Context, conn *pgx.Conn, numbers map[string]int) ([]ledger.Row, error) {
 	rows, err := conn.Query(ctx, `
-		SELECT message_id, endpoint_id, id, sent, final, status, pg_xact_commit_timestamp(xmin)
+		SELECT message_id, endpoint_id, id, sent, final, status, error_class, duration_ms, COALESCE(length(response), 0), pg_xact_commit_timestamp(xmin)
 		FROM attempt`)
 	if err != nil {
 		return nil, fmt.Errorf("read attempts: %w", err)
@@ -78,13 +78,16 @@ func attempts(ctx context.Context, conn *pgx.Conn, numbers map[string]int) ([]le
 		var message, endpoint, id [16]byte
 		var sent, final bool
 		var status int16
+		var class string
+		var took, kept int
 		var committed *time.Time
-		if err := row.Scan(&message, &endpoint, &id, &sent, &final, &status, &committed); err != nil {
+		if err := row.Scan(&message, &endpoint, &id, &sent, &final, &status, &class, &took, &kept, &committed); err != nil {
 			return ledger.Row{}, err
 		}
 		attempt := ledger.Row{
 			Pair: pairOf(message, endpoint, numbers), Sent: sent, Final: final,
 			Success: sent && webhook.Status(status) == webhook.StatusSuccess,
+			Class:   class, Took: time.Duration(took) * time.Millisecond, Kept: kept,
 			Started: webhook.AttemptID(id).Time(),
 		}
 		if committed != nil {

@@ -2,12 +2,9 @@ package chaos
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
@@ -28,10 +25,16 @@ type Fault struct {
 
 	apiPoints    []point
 	workerPoints []point
-	holds        bool    // some endpoints keep requests waiting
-	copies       int     // how often each message is posted at once; 0 = once
-	rate         float64 // messages per second; 0 = by the length of the run
-	retries      string  // the retry schedule; empty = retrySchedule
+	holds        bool     // some endpoints keep requests waiting
+	goesDown     bool     // the receivers can be made to refuse everything
+	atOnce       int      // requests that the first guest may have at the same time; 0 = it is not judged
+	copies       int      // how often each message is posted at once; 0 = once
+	rate         float64  // messages per second; 0 = by the length of the run
+	retries      string   // the retry schedule; empty = retrySchedule
+	settings     []string // further settings of the product
+	rule         string   // what failpoints do in every life of a worker
+	front        bool     // messages are posted through a load balancer
+	redisProxy   bool     // a proxy stands between the product and Redis
 	// replays is how many messages are replayed, per delivery of the run.
 	replays  float64
 	rules    ledger.Rules
@@ -40,10 +43,19 @@ type Fault struct {
 	latest func(lease time.Duration) time.Duration
 	// retried is the same for what a receiver refused.
 	retried func(lease time.Duration) time.Duration
+	// timeout is that of an attempt; 0 = as the series says.
+	timeout time.Duration
+	// guests are receivers of a tenant of their own that misbehave, and invitation how they are posted to.
+	guests     []*manner
+	invitation invitation
+	// names answers the workers' questions for host names, if they are not to ask the machine's server.
+	names func(name string, since time.Duration) answer
 	// strike breaks things while the load runs; when it returns everything has been mended.
 	strike func(ctx context.Context, s *stage) error
 	// needs are the things that have to have happened for the fault to count, besides all its failpoints.
 	needs []string
+	// judge looks at the evidence for what is peculiar to the fault.
+	judge func(s *stage, run ledger.Run)
 	// afterwards makes further requests once the load has ended.
 	afterwards func(ctx context.Context, s *stage) error
 }
@@ -113,10 +125,24 @@ func Faults() []Fault {
 			strike: killRedis, needs: []string{"restart", "task destroyed"},
 		},
 		{
+			ID: "F6", Title: "kill -9 of Redis, and its return with what it held a while ago",
+			rules:    ledger.Rules{Lag: commitLag},
+			recovery: 15 * time.Second, latest: afterLease,
+			strike: ageRedis, needs: []string{"old Redis", "stale task", "task destroyed"},
+		},
+		{
 			ID: "F7", Title: "no Redis for a while",
 			rules:    ledger.Rules{Lag: commitLag},
 			recovery: 15 * time.Second, latest: untilRedisIsBack,
 			strike: withoutRedis, needs: []string{"Redis away", "task destroyed"},
+		},
+		{
+			ID: "F8", Title: "Redis slow, silent and with connections that break",
+			redisProxy: true,
+			rules:      ledger.Rules{Lag: commitLag},
+			recovery:   15 * time.Second, latest: untilRedisIsBack,
+			strike: badWayToRedis, needs: []string{"answer delayed", "request held up", "connection reset"},
+			afterwards: keepsNoGoroutines,
 		},
 		{
 			ID: "F9", Title: "Redis full",
@@ -137,6 +163,30 @@ func Faults() []Fault {
 			strike: takeConnections, needs: []string{"connections taken", "API unavailable"},
 		},
 		{
+			ID: "F15", Title: "one receiver of fifty keeps every request waiting",
+			guests: sleepy(), retries: "1s", timeout: bombTimeout, rate: 150, invitation: invitation{rate: 20, messages: 200, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: misbehave, judge: judgeSleep,
+		},
+		{
+			ID: "F16", Title: "connections of receivers that break",
+			guests: breaks(), retries: "500ms,1s", invitation: invitation{rate: 20, messages: 100, lasts: 3 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: misbehave, judge: judgeGuests,
+		},
+		{
+			ID: "F17", Title: "answers that are made to exhaust their reader",
+			guests: bombs(), retries: "500ms", timeout: bombTimeout, invitation: invitation{rate: 50, messages: 50, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: dropBombs, judge: judgeGuests,
+		},
+		{
+			ID: "F20", Title: "all receivers down for a while, and back",
+			goesDown: true, rate: downRate, retries: downRetries,
+			recovery: 5 * time.Second,
+			strike:   takeDown, judge: judgeReturn, needs: []string{"receiver down", "request refused"},
+		},
+		{
 			ID: "F21", Title: "duplicate posts: 20 at once, with kills and flushes between",
 			apiPoints: []point{{"api.after_commit", 24}, {"api.after_enqueue", 24}, {"api.before_answer", 8}},
 			copies:    20, rate: 100,
@@ -144,6 +194,25 @@ func Faults() []Fault {
 			recovery: 5 * time.Second, latest: afterLease,
 			strike: flushAndKill, needs: []string{"flush", "task destroyed", "parallel posts", "repeat after flush", "other body refused", "auto_ key replayed"},
 			afterwards: repeatPosts,
+		},
+		{
+			ID: "F22", Title: "rolling deploy: every process replaced in order, one after the other",
+			front: true, holds: true, rate: 200, settings: []string{"POSTHASTE_DRAIN_DELAY=" + deployDrain},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: deploy, needs: []string{"process replaced", "request held"},
+		},
+		{
+			ID: "F25", Title: "deliveries that cannot be made: panics, what does not open, deleted endpoints, expired payloads",
+			guests: poisoned(), rule: poisonRule(), retries: poisonRetries, invitation: invitation{rate: 20, messages: 60, lasts: 6 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: poison, judge: judgePoison,
+			needs: []string{"worker.before_send", "worker.after_send", "class canceled", "class expired"},
+		},
+		{
+			ID: "F26", Title: "host names that do not resolve",
+			guests: lost(), names: answers, retries: "500ms", invitation: invitation{rate: 5, messages: 40, lasts: 8 * time.Second},
+			recovery: 5 * time.Second, latest: afterLease,
+			strike: loseNames, judge: judgeGuests,
 		},
 		{
 			ID: "F30", Title: "kill -9 of every process during a replay",
@@ -221,114 +290,4 @@ func killWorkers(ctx context.Context, s *stage) error {
 		return err
 	}
 	return s.disarm(ctx, s.workers)
-}
-
-// refeedWithin is how long after it was emptied the queue is filled again: it is looked at once a
-// second, and filling takes a moment. What is being sent at that moment may be sent again.
-const refeedWithin = 3 * time.Second
-
-// flushes is how often the queue is emptied.
-const flushes = 5
-
-func flushRedis(ctx context.Context, s *stage) error {
-	for _, share := range s.moments(flushes) {
-		if err := s.until(ctx, share); err != nil {
-			return err
-		}
-		if err := s.whileQueued(ctx, func() error { return s.flush(ctx) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *stage) flush(ctx context.Context) error {
-	began := time.Now()
-	if err := s.rig.FlushRedis(ctx); err != nil {
-		return err
-	}
-	s.bit("flush")
-	s.broke(ledger.Fault{What: "FLUSHALL", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
-	return nil
-}
-
-const (
-	// queuedEnough is how many tasks make the loss of the queue worth it, and queueWait how long to
-	// wait for them.
-	queuedEnough = 10
-	queueWait    = 2 * time.Second
-)
-
-// whileQueued does something while the queue holds tasks. Workers empty it within milliseconds, so
-// they are stopped for a moment, as a machine that swaps would be.
-func (s *stage) whileQueued(ctx context.Context, do func() error) error {
-	for _, worker := range s.workers {
-		worker.Signal(syscall.SIGSTOP)
-	}
-	defer func() {
-		for _, worker := range s.workers {
-			worker.Signal(syscall.SIGCONT)
-		}
-	}()
-	tasks := 0
-	err := poll(ctx, queueWait, "tasks in the queue", func() (done bool, err error) {
-		tasks, err = s.rig.QueuedTasks(ctx)
-		return tasks >= queuedEnough, err
-	})
-	if err != nil && !errors.Is(err, errNotInTime) {
-		return err
-	}
-	s.mu.Lock()
-	if tasks > 0 {
-		s.bites["task destroyed"] += tasks
-	}
-	s.mu.Unlock()
-	return do()
-}
-
-// redisDown is how long Redis stays away.
-const redisDown = time.Second
-
-func killRedis(ctx context.Context, s *stage) error {
-	for _, share := range []float64{0.2 + 0.1*s.random.Float64(), 0.6 + 0.1*s.random.Float64()} {
-		if err := s.until(ctx, share); err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
-			return err
-		}
-		if err := pause(ctx, redisDown); err != nil {
-			return err
-		}
-		if err := s.rig.StartRedis(ctx); err != nil {
-			return err
-		}
-		s.bit("restart")
-		s.broke(ledger.Fault{What: "restart of Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
-	}
-	return nil
-}
-
-func restartPostgres(ctx context.Context, s *stage) error {
-	for _, step := range []struct {
-		share     float64
-		immediate bool
-		name      string
-	}{{0.2 + 0.1*s.random.Float64(), false, "fast restart"}, {0.6 + 0.1*s.random.Float64(), true, "immediate restart"}} {
-		if err := s.until(ctx, step.share); err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := s.rig.StopPostgres(ctx, step.immediate); err != nil {
-			return fmt.Errorf("stop postgres: %w", err)
-		}
-		if err := s.rig.StartPostgres(ctx); err != nil {
-			return fmt.Errorf("start postgres again: %w", err)
-		}
-		s.bit(step.name)
-		// Results that were under way may be tried again for a moment after the return.
-		s.broke(ledger.Fault{What: step.name + " of Postgres", At: began, Until: time.Now().Add(commitLag), Resends: true, Unlogged: true})
-	}
-	return s.ready(ctx)
 }

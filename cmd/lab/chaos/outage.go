@@ -110,13 +110,35 @@ func fillRedis(ctx context.Context, s *stage) error {
 		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		s.bites["write refused"] += after - before
-		s.mu.Unlock()
+		s.bits("write refused", after-before)
 		s.broke(ledger.Fault{What: "full Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
 		s.acceptsWithin(began, began.Add(fullFor), acceptWithin)
 	}
 	return nil
+}
+
+// restartPostgres restarts the server twice, once in order and once as after a crash.
+func restartPostgres(ctx context.Context, s *stage) error {
+	for _, step := range []struct {
+		share     float64
+		immediate bool
+		name      string
+	}{{0.2 + 0.1*s.random.Float64(), false, "fast restart"}, {0.6 + 0.1*s.random.Float64(), true, "immediate restart"}} {
+		if err := s.until(ctx, step.share); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := s.rig.StopPostgres(ctx, step.immediate); err != nil {
+			return fmt.Errorf("stop postgres: %w", err)
+		}
+		if err := s.rig.StartPostgres(ctx); err != nil {
+			return fmt.Errorf("start postgres again: %w", err)
+		}
+		s.bit(step.name)
+		// Results that were under way may be tried again for a moment after the return.
+		s.broke(ledger.Fault{What: step.name + " of Postgres", At: began, Until: time.Now().Add(commitLag), Resends: true, Unlogged: true})
+	}
+	return s.ready(ctx)
 }
 
 // connectionsTaken is how long somebody else holds all connections of Postgres.

@@ -59,8 +59,8 @@ func (s *stage) replaySettings() []string {
 }
 
 // startReplay makes the application that will be replayed, in a tenant of its own.
-func (s *stage) startReplay(ctx context.Context, sinkAddress string) error {
-	from, err := s.tenant(ctx, tenants, 1, sinkAddress)
+func (s *stage) startReplay(ctx context.Context) error {
+	from, err := s.tenant(ctx, tenants, 1)
 	if err != nil {
 		return err
 	}

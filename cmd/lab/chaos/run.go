@@ -92,6 +92,9 @@ func Execute(ctx context.Context, o Options, f Fault) (Result, error) {
 		}
 	}
 	s.close()
+	if s.sinkErr != nil {
+		return result, fmt.Errorf("%s: %w", f.ID, s.sinkErr)
+	}
 	if result.Passed() && !o.Keep {
 		err = os.RemoveAll(dir)
 	} else {
@@ -115,7 +118,7 @@ func (s *stage) execute(ctx context.Context) (Result, ledger.Run, error) {
 	if err := s.settle(ctx); err != nil {
 		return Result{}, ledger.Run{}, err
 	}
-	result := Result{Fault: s.fault.ID, Title: s.fault.Title, Seed: s.options.Seed, Notes: s.notes, Settled: time.Since(posted)}
+	result := Result{Fault: s.fault.ID, Title: s.fault.Title, Seed: s.options.Seed, Settled: time.Since(posted)}
 	crashes := s.crashes()
 	run, err := s.evidence(ctx)
 	if err != nil {
@@ -123,9 +126,13 @@ func (s *stage) execute(ctx context.Context) (Result, ledger.Run, error) {
 	}
 	run.Crashes = append(crashes, s.stop()...)
 	result.Report = ledger.Check(run)
+	if s.fault.judge != nil {
+		s.fault.judge(s, run)
+	}
 	for _, finding := range s.extra.Findings {
 		result.Report.Add(finding.Invariant, "%s", finding.Text)
 	}
+	result.Notes = s.notes
 	var normal bool
 	if result.Recovery, normal = ledger.Recovery(run, ended); !normal || result.Recovery > s.fault.recovery {
 		result.Report.Add(ledger.Recover, "p99 from post to arrival was not below a second within %v after the fault (%v, stayed there: %v)",
@@ -193,7 +200,10 @@ func (s *stage) crashes() []string {
 	var list []string
 	for _, keeper := range s.all() {
 		for _, exit := range keeper.Exits() {
-			if !exit.Killed {
+			switch {
+			case exit.Asked:
+				continue
+			case !exit.Killed:
 				list = append(list, fmt.Sprintf("%s (process %d): %s at %s", exit.Name, exit.PID, exit.How, exit.At.Format(time.RFC3339Nano)))
 				continue
 			}
@@ -211,7 +221,7 @@ func (s *stage) crashes() []string {
 
 // needed lists what has to have happened.
 func (s *stage) needed() []string {
-	names := slices.Clone(s.fault.needs)
+	names := slices.Concat(s.fault.needs, s.fault.guestNames())
 	for _, p := range slices.Concat(s.fault.apiPoints, s.fault.workerPoints) {
 		names = append(names, p.name)
 	}

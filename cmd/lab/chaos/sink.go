@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
@@ -32,11 +34,13 @@ const (
 
 // receiver is one endpoint of the sink.
 type receiver struct {
+	tenant int    // number
 	secret []byte // signing key
 	flaky  bool
 	holds  bool
 	// refuses, if set, is the percentage of requests it answers 500 at present, besides being flaky.
 	refuses *atomic.Int32
+	manner  *manner // how a guest behaves; nil = like others
 }
 
 // newSecret makes a signing key.
@@ -52,6 +56,8 @@ func secretText(secret []byte) string { return "whsec_" + base64.StdEncoding.Enc
 // sink receives every delivery of a run and remembers it.
 type sink struct {
 	receivers []receiver
+	mended    atomic.Bool     // guests behave like others
+	slammed   atomic.Int64    // connections that were reset before anything was read
 	released  <-chan struct{} // closed when nothing may be held any more
 
 	mu      sync.Mutex
@@ -60,13 +66,26 @@ type sink struct {
 	closed  map[uint64]time.Time
 	held    int         // requests that were kept waiting
 	arrived map[int]int // requests by endpoint
+	// busy is how many requests a guest has at present, by endpoint, and busiest how many at most.
+	busy, busiest map[int]int
+}
+
+func newSink(receivers []receiver, seed uint64) *sink {
+	return &sink{
+		receivers: receivers, closed: make(map[uint64]time.Time), arrived: make(map[int]int),
+		busy: make(map[int]int), busiest: make(map[int]int), random: mathrand.New(mathrand.NewPCG(seed, 1)),
+	}
 }
 
 // run serves until the context ends.
-func (s *sink) run(ctx context.Context, listener net.Listener) error {
+func (s *sink) run(ctx context.Context, listeners ...net.Listener) error {
 	s.released = ctx.Done()
 	server := &wire.Server{Handle: s.handle, Closed: s.noteClosed}
-	if err := server.Run(ctx, listener); err != nil {
+	var serving errgroup.Group
+	for _, listener := range listeners {
+		serving.Go(func() error { return server.Run(ctx, listener) })
+	}
+	if err := serving.Wait(); err != nil {
 		return fmt.Errorf("run the sink: %w", err)
 	}
 	if n := server.Malformed(); n > 0 {
@@ -96,7 +115,12 @@ func (s *sink) handle(request *wire.Request) int {
 	if record.Endpoint >= 0 {
 		r := s.receivers[record.Endpoint]
 		record.Signed = signed(r.secret, request)
-		record.Status = s.decide(r)
+		if r.manner != nil && r.manner.answer != nil && !s.mended.Load() {
+			record.Status = r.manner.status
+			request.Instead = func(conn net.Conn) { s.misbehave(record.Endpoint, conn, r.manner) }
+		} else {
+			record.Status = s.decide(r)
+		}
 	}
 	record.Answered = time.Now()
 	s.mu.Lock()

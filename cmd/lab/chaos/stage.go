@@ -1,19 +1,14 @@
 package chaos
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,13 +38,19 @@ type stage struct {
 	apis    []*rig.Keeper
 	workers []*rig.Keeper
 	sink    *sink
-	load    *producer
-	beside  []*producer // what is posted besides the load
-	replay  *replay     // nil unless the fault replays
-	total   int         // messages
-	random  *rand.Rand
-	biteLog string
-	armed   atomic.Bool // processes that start now get failpoints
+	// address is where the sink listens, and slamAddress where it resets connections at once.
+	address, slamAddress string
+	load                 *producer
+	beside               []*producer  // what is posted besides the load
+	guests               *producer    // posts to those who misbehave; nil if there are none
+	trouble              [2]time.Time // in which others may not suffer
+	front                *rig.Front   // stands before the API processes, if the fault wants it
+	names                *nameServer  // nil unless the fault has one
+	replay               *replay      // nil unless the fault replays
+	total                int          // messages
+	random               *rand.Rand
+	biteLog              string
+	armed                atomic.Bool // processes that start now get failpoints
 
 	serving sync.WaitGroup
 	stopAll context.CancelFunc
@@ -58,46 +59,70 @@ type stage struct {
 	mu     sync.Mutex
 	faults []ledger.Fault
 	bites  map[string]int
+	before map[string]int // goroutines of the processes before the fault, if it counts them
 	asked  []ledger.Ask
 	notes  []string
 	extra  ledger.Report // findings of the fault's own checks
 }
 
 // receivers describes the receivers: of each tenant's three, one fails now and then and, if the fault
-// wants it, one keeps requests waiting. After them comes that of the application that is replayed.
+// wants it, one keeps requests waiting. After them comes that of the application that is replayed, or
+// the fault's guests: receivers of a tenant of their own.
 func (f Fault) receivers() []receiver {
 	var list []receiver
-	for range tenants {
+	for tenant := range tenants {
 		for n := range endpointsPerTenant {
-			list = append(list, receiver{secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds})
+			r := receiver{tenant: tenant, secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds}
+			if f.goesDown {
+				r.refuses = new(atomic.Int32)
+			}
+			list = append(list, r)
 		}
 	}
 	if f.replays > 0 {
-		list = append(list, receiver{secret: newSecret(), flaky: true, refuses: new(atomic.Int32)})
+		list = append(list, receiver{tenant: tenants, secret: newSecret(), flaky: true, refuses: new(atomic.Int32)})
+	}
+	for _, m := range f.guests {
+		list = append(list, receiver{tenant: tenants, secret: newSecret(), manner: m})
 	}
 	return list
+}
+
+// options are those of the series, as far as the fault has none of its own.
+func (f Fault) options(o Options) Options {
+	if f.timeout > 0 {
+		o.AttemptTimeout = f.timeout
+	}
+	return o
 }
 
 // open starts everything and waits until it is ready; whatever was started is ended by close.
 func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
 	s := &stage{
-		options: o, fault: f, bites: make(map[string]int), biteLog: filepath.Join(dir, "bites.log"),
+		options: f.options(o), fault: f, bites: make(map[string]int), biteLog: filepath.Join(dir, "bites.log"),
 		total:  (o.Deliveries + endpointsPerTenant - 1) / endpointsPerTenant,
 		random: rand.New(rand.NewPCG(o.Seed, uint64(f.number()))),
+	}
+	if f.names != nil {
+		var err error
+		if s.names, err = startNameServer(f.names); err != nil {
+			return nil, err
+		}
 	}
 	s.armed.Store(len(f.apiPoints)+len(f.workerPoints) > 0)
 	var err error
 	s.rig, err = rig.Open(ctx, rig.Options{
-		Dir: dir, Binary: o.Binary, MaxConnections: 120,
-		Settings: append([]string{
+		Dir: dir, Binary: o.Binary, MaxConnections: 120, RedisProxy: f.redisProxy,
+		Settings: slices.Concat([]string{
 			"POSTHASTE_RETRY_SCHEDULE=" + cmp.Or(f.retries, retrySchedule),
-			"POSTHASTE_ATTEMPT_TIMEOUT=" + o.AttemptTimeout.String(),
+			"POSTHASTE_ATTEMPT_TIMEOUT=" + s.options.AttemptTimeout.String(),
 			"POSTHASTE_FAILPOINT_LOG=" + s.biteLog,
-		}, s.replaySettings()...),
+		}, s.fault.settings, s.replaySettings(), s.names.settings()),
 		// With it the database tells when each result became part of it.
 		PostgresSettings: map[string]string{"track_commit_timestamp": "on"},
 	})
 	if err != nil {
+		s.names.close()
 		return nil, err
 	}
 	if err := s.start(ctx); err != nil {
@@ -108,17 +133,14 @@ func open(ctx context.Context, o Options, f Fault, dir string) (*stage, error) {
 }
 
 func (s *stage) start(ctx context.Context) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	s.sink = newSink(s.fault.receivers(), s.options.Seed)
+	listeners, err := s.listen()
 	if err != nil {
-		return fmt.Errorf("start the sink: %w", err)
-	}
-	s.sink = &sink{
-		receivers: s.fault.receivers(), closed: make(map[uint64]time.Time), arrived: make(map[int]int),
-		random: rand.New(rand.NewPCG(s.options.Seed, 1)),
+		return err
 	}
 	var sinkContext context.Context
 	sinkContext, s.stopAll = context.WithCancel(context.WithoutCancel(ctx))
-	s.serving.Go(func() { s.sinkErr = s.sink.run(sinkContext, listener) })
+	s.serving.Go(func() { s.sinkErr = s.sink.run(sinkContext, listeners...) })
 
 	for n := range 2 {
 		api, err := s.rig.Keep("api-"+strconv.Itoa(n+1), "api", s.points(s.fault.apiPoints, n))
@@ -126,7 +148,7 @@ func (s *stage) start(ctx context.Context) error {
 			return err
 		}
 		s.apis = append(s.apis, api)
-		worker, err := s.rig.Keep("worker-"+strconv.Itoa(n+1), "worker", s.points(s.fault.workerPoints, n))
+		worker, err := s.rig.Keep("worker-"+strconv.Itoa(n+1), "worker", s.workerPoints(n))
 		if err != nil {
 			return err
 		}
@@ -142,21 +164,30 @@ func (s *stage) start(ctx context.Context) error {
 	for _, api := range s.apis {
 		s.load.apis = append(s.load.apis, api.Address)
 	}
+	if s.fault.front {
+		if s.front, err = rig.NewFront(s.load.apis); err != nil {
+			return err
+		}
+		s.load.apis = []string{s.front.Address}
+	}
 	for n := range tenants {
-		from, err := s.tenant(ctx, n, endpointsPerTenant, listener.Addr().String())
+		from, err := s.tenant(ctx, n, endpointsPerTenant)
 		if err != nil {
 			return err
 		}
 		s.load.senders = append(s.load.senders, from)
 	}
-	if s.fault.replays > 0 {
-		return s.startReplay(ctx, listener.Addr().String())
+	switch {
+	case s.fault.replays > 0:
+		return s.startReplay(ctx)
+	case len(s.fault.guests) > 0:
+		return s.invite(ctx)
 	}
 	return nil
 }
 
 // tenant makes a tenant with its application and so many endpoints.
-func (s *stage) tenant(ctx context.Context, number, endpoints int, sinkAddress string) (sender, error) {
+func (s *stage) tenant(ctx context.Context, number, endpoints int) (sender, error) {
 	made, err := s.rig.NewTenant(ctx, "tenant-"+strconv.Itoa(number))
 	if err != nil {
 		return sender{}, err
@@ -169,7 +200,8 @@ func (s *stage) tenant(ctx context.Context, number, endpoints int, sinkAddress s
 	}
 	for n := range endpoints {
 		index := number*endpointsPerTenant + n
-		id, err := api.Endpoint(from.application, "http://"+sinkAddress+endpointPath+strconv.Itoa(index), secretText(s.sink.receivers[index].secret))
+		r := s.sink.receivers[index]
+		id, err := api.Endpoint(from.application, "http://"+s.at(r)+endpointPath+strconv.Itoa(index), secretText(r.secret))
 		if err != nil {
 			return sender{}, err
 		}
@@ -224,62 +256,14 @@ func (s *stage) stop() []string {
 // close ends everything at once.
 func (s *stage) close() {
 	s.rig.Close()
+	s.names.close()
+	if s.front != nil {
+		s.front.Close()
+	}
 	if s.stopAll != nil {
 		s.stopAll()
 	}
 	s.serving.Wait()
-}
-
-// points gives each life of a process the next failpoint in turn, to bite after a number of passages
-// that suits the run's length. The two processes of a role begin at different points.
-func (s *stage) points(points []point, process int) func(life int) []string {
-	if len(points) == 0 {
-		return nil
-	}
-	random := rand.New(rand.NewPCG(s.options.Seed, uint64(100+process)))
-	return func(life int) []string {
-		if !s.armed.Load() {
-			return nil
-		}
-		p := points[(life+process*len(points)/2)%len(points)]
-		around := max(s.total/p.every, 2)
-		return []string{fmt.Sprintf("POSTHASTE_FAILPOINTS=%s=kill:hit=%d", p.name, 1+around/2+random.IntN(around))}
-	}
-}
-
-// bit counts something that was done to the installation.
-func (s *stage) bit(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bites[what]++
-}
-
-// broke notes a fault for the checker.
-func (s *stage) broke(f ledger.Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, f)
-}
-
-// ask notes sends that are asked for once more.
-func (s *stage) ask(asks []ledger.Ask) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked = append(s.asked, asks...)
-}
-
-// note keeps a figure for the result's line.
-func (s *stage) note(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
-}
-
-// found notes a violation that the fault itself saw.
-func (s *stage) found(invariant ledger.Invariant, format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.extra.Add(invariant, format, args...)
 }
 
 // until waits for a share of the messages to have been posted.
@@ -306,54 +290,3 @@ func poll(ctx context.Context, limit time.Duration, what string, holds func() (b
 }
 
 var errNotInTime = errors.New("it did not happen in time")
-
-// failpointBites counts the failpoints that bit, by name, from the log they write before they bite.
-func (s *stage) failpointBites() (map[string]int, error) {
-	counts := make(map[string]int)
-	file, err := os.Open(s.biteLog)
-	if errors.Is(err, os.ErrNotExist) {
-		return counts, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("count bites: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		var bite struct{ Name string }
-		if err := json.Unmarshal(lines.Bytes(), &bite); err != nil {
-			return nil, fmt.Errorf("count bites: %w", err)
-		}
-		counts[bite.Name]++
-	}
-	return counts, nil
-}
-
-// bitten waits until every failpoint of the fault has bitten at least once; the load goes on meanwhile.
-func (s *stage) bitten(ctx context.Context, limit time.Duration) error {
-	err := poll(ctx, limit, "every failpoint", func() (bool, error) {
-		counts, err := s.failpointBites()
-		if err != nil {
-			return false, err
-		}
-		for _, p := range slices.Concat(s.fault.apiPoints, s.fault.workerPoints) {
-			if counts[p.name] == 0 {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
-	if errors.Is(err, errNotInTime) {
-		return nil // the count of bites shows which are missing
-	}
-	return err
-}
-
-// bitesText is what bit how often, for a person.
-func bitesText(bites map[string]int) string {
-	var parts []string
-	for name, n := range bites {
-		parts = append(parts, fmt.Sprintf("%s %d", name, n))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, ", ")
-}

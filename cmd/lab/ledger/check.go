@@ -23,14 +23,17 @@ const (
 	API     Invariant = "API"      // the API answered what it never may, or hung
 	Late    Invariant = "LATE"     // first sent, or sent again, later than the fault allows
 	Slow    Invariant = "SLOW"     // live traffic suffered from what goes on beside it
+	Class   Invariant = "CLASS"    // an attempt failed for another reason than the one it was given
 	Task    Invariant = "TASK"     // a background task did not end as it should, or its counters do not add up
 	Recover Invariant = "RECOVER"  // not back to normal in time after the fault
 	Bite    Invariant = "BITE"     // the fault did not happen, so nothing was shown
 	Crash   Invariant = "CRASH"    // a process ended in a way nobody asked for
+	// Leftover is memory or goroutines that a process took for what was done to it, beyond what it may.
+	Leftover Invariant = "LEFTOVER"
 )
 
 // Invariants lists all of them in the order they are reported.
-var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Task, Recover, Bite, Crash}
+var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Class, Task, Recover, Bite, Crash, Leftover}
 
 const (
 	// sendMargin is how long before its arrival at the sink, and after the commit of its result, a
@@ -251,15 +254,16 @@ func (c *checker) deliveries() {
 		for _, endpoint := range message.Endpoints {
 			c.report.Deliveries++
 			pair := Pair{message.IDs[0], endpoint}
-			if sends := c.sends[pair]; len(sends) > 0 {
+			unseen := c.run.Endpoints[endpoint].Unseen
+			if sends := c.sends[pair]; len(sends) > 0 && !unseen {
 				c.late(message, sends[0])
 				c.retriedLate(sends)
 			}
 			switch {
 			case slices.ContainsFunc(c.sends[pair], success):
 				c.report.Delivered++
-			case len(c.sends[pair]) > 0 && slices.ContainsFunc(c.rows[pair], func(r Row) bool { return r.Final && !r.Success }):
-				c.report.GivenUp++ // the receiver refused it to the end
+			case (len(c.sends[pair]) > 0 || unseen) && slices.ContainsFunc(c.rows[pair], func(r Row) bool { return r.Final && !r.Success }):
+				c.report.GivenUp++ // the receiver refused it to the end, or it could not be sent
 			default:
 				c.find(Lost, pair.Message, "message %d (%s) never reached endpoint %d: %d requests, %d attempt rows",
 					message.Seq, pair.Message, endpoint, len(c.sends[pair]), len(c.rows[pair]))
@@ -455,7 +459,7 @@ func (c *checker) attempts() {
 	for pair, rows := range c.rows {
 		sent := 0
 		for _, row := range rows {
-			if row.Sent {
+			if row.Sent && (row.Success || !c.unseen(pair)) {
 				sent++
 			}
 			if row.Success && !slices.ContainsFunc(c.sends[pair], success) {
@@ -466,6 +470,11 @@ func (c *checker) attempts() {
 			c.find(Silent, pair.Message, "%s has %d attempts recorded at endpoint %d, which saw %d", pair.Message, sent, pair.Endpoint, len(c.sends[pair]))
 		}
 	}
+}
+
+// unseen reports whether what fails at an endpoint may not have reached the sink.
+func (c *checker) unseen(pair Pair) bool {
+	return pair.Endpoint >= 0 && c.run.Endpoints[pair.Endpoint].Unseen
 }
 
 // unsent is how many attempts a fault may have kept from reaching anybody: they began before it, failed,

@@ -455,3 +455,28 @@ func TestP99(t *testing.T) {
 		t.Errorf("%v of %d", got, n)
 	}
 }
+
+func TestWhatFailsUnseenIsJudgedByItsRows(t *testing.T) {
+	unseen := func() Run {
+		run := clean()
+		run.Endpoints[0].Unseen = true
+		run.Records = run.Records[1:] // message 0 never reached endpoint 0
+		run.Rows[0].Success = false
+		run.Rows[0].Final = true
+		return run
+	}
+	report := Check(unseen())
+	expect(t, report)
+	if report.GivenUp != 1 || report.Delivered != 7 {
+		t.Errorf("%+v", report)
+	}
+	run := unseen()
+	run.Rows[0].Final = false
+	expect(t, Check(run), Lost)
+	run = unseen()
+	run.Rows[0].Success = true
+	expect(t, Check(run), Lost, Silent, FalseOK)
+	run = unseen()
+	run.Endpoints[0].Unseen = false
+	expect(t, Check(run), Lost, Silent)
+}

@@ -42,7 +42,9 @@ type Try struct {
 type Endpoint struct {
 	ID     string
 	Tenant int
-	Flaky  bool // answers some requests with 500 on purpose
+	Flaky  bool // fails some requests on purpose, or all
+	// Unseen says that attempts may fail before they reach the sink's ledger.
+	Unseen bool
 }
 
 // Record is one request in the sink's ledger.
@@ -70,8 +72,11 @@ type Row struct {
 	Sent     bool // a request was made
 	Final    bool // the last of its delivery
 	Success  bool
-	Started  time.Time // when the product says the attempt began
-	Recorded time.Time // when the row was committed, by the database's own account; zero = not known
+	Class    string        // why it failed, in the product's words
+	Took     time.Duration // by the product's account
+	Kept     int           // bytes kept of the answer
+	Started  time.Time     // when the product says the attempt began
+	Recorded time.Time     // when the row was committed, by the database's own account; zero = not known
 }
 
 // Fault is one moment, or stretch, at which something was broken on purpose.

@@ -38,6 +38,19 @@ func (a *API) Endpoint(application, url, secret string) (string, error) {
 	return a.create("/api/v1/app/"+application+"/endpoint", body)
 }
 
+// DeleteEndpoint deletes an endpoint.
+func (a *API) DeleteEndpoint(application, endpoint string) error {
+	path := "/api/v1/app/" + application + "/endpoint/" + endpoint
+	answer, err := a.client.Do("DELETE", path, a.headers, nil)
+	if err != nil {
+		return err
+	}
+	if answer.Status != 204 {
+		return fmt.Errorf("DELETE %s: answered %d %s", path, answer.Status, answer.Body)
+	}
+	return nil
+}
+
 func (a *API) create(path string, body map[string]string) (string, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -55,4 +68,20 @@ func (a *API) create(path string, body map[string]string) (string, error) {
 		return "", fmt.Errorf("POST %s: no id in %s", path, answer.Body)
 	}
 	return created.ID, nil
+}
+
+// Patch changes some fields of what is at a path.
+func (a *API) Patch(path string, fields any) error {
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("PATCH %s: %w", path, err)
+	}
+	answer, err := a.client.Do("PATCH", path, a.headers, text)
+	if err != nil {
+		return err
+	}
+	if answer.Status != 200 {
+		return fmt.Errorf("PATCH %s: answered %d %s", path, answer.Status, answer.Body)
+	}
+	return nil
 }

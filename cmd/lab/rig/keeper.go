@@ -23,7 +23,8 @@ type Exit struct {
 	Name   string
 	PID    int
 	At     time.Time // when it was noticed, milliseconds after the end itself
-	Killed bool      // by SIGKILL, its own or ours; anything else during a run is a crash
+	Killed bool      // by SIGKILL, its own or ours
+	Asked  bool      // in order, as Restart had asked; if neither, it crashed
 	How    string
 }
 
@@ -39,6 +40,7 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	current *Process
+	asked   *Process // that Restart has told to end
 	life    int
 	exits   []Exit
 	failed  error
@@ -92,11 +94,14 @@ func (k *Keeper) run() {
 		process := k.current
 		k.mu.Unlock()
 		state, at := process.Exit()
+		k.mu.Lock()
+		asked := k.asked == process && state.Success()
+		k.mu.Unlock()
 		pause := time.Duration(0)
 		if !Killed(state) {
 			pause = restartPause
 		}
-		if !k.again(pause, Exit{Name: k.Name, PID: process.PID(), At: at, Killed: Killed(state), How: state.String()}) {
+		if !k.again(pause, Exit{Name: k.Name, PID: process.PID(), At: at, Killed: Killed(state), Asked: asked, How: state.String()}) {
 			return
 		}
 	}
@@ -141,6 +146,22 @@ func (k *Keeper) Kill() {
 	k.mu.Unlock()
 	process.Kill()
 	<-process.Done()
+}
+
+// Restart ends the present life in order and waits until the next is ready; it is an error if the process
+// had to be killed or did not end with code 0.
+func (k *Keeper) Restart(ctx context.Context) error {
+	k.mu.Lock()
+	process := k.current
+	k.asked = process
+	k.mu.Unlock()
+	if err := process.Stop(syscall.SIGTERM, stopWait); err != nil {
+		return err
+	}
+	if state, _ := process.Exit(); !state.Success() {
+		return fmt.Errorf("restart %s: it ended with %s", k.Name, state)
+	}
+	return k.Ready(ctx)
 }
 
 // Signal sends a signal to the present life.

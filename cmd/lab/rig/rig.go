@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -9,13 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +41,7 @@ type Options struct {
 	// PostgresSettings are server settings; the cluster always keeps fsync on.
 	PostgresSettings map[string]string
 	MaxConnections   int
+	RedisProxy       bool // the product reaches Redis through a Proxy
 }
 
 // Rig is one private installation: Postgres with fsync on, redis-server without persistence, a
@@ -57,6 +55,7 @@ type Rig struct {
 	// Both stay the same through restarts, so they are read without looking at the servers.
 	databaseURL string
 	redisAt     string
+	proxy       *Proxy // nil unless asked for
 	secrets     []string
 	logs        *os.File
 	log         *slog.Logger
@@ -88,6 +87,13 @@ func (r *Rig) open(ctx context.Context) error {
 	if err := r.StartRedis(ctx); err != nil {
 		return err
 	}
+	if r.options.RedisProxy {
+		proxy, err := NewProxy(r.redisAt)
+		if err != nil {
+			return err
+		}
+		r.proxy = proxy
+	}
 	r.databaseURL = r.postgres.URL(database)
 	conn, err := pgx.Connect(ctx, r.postgres.URL("postgres"))
 	if err != nil {
@@ -115,6 +121,9 @@ func (r *Rig) Close() {
 		keeper.abandon()
 	}
 	r.Nursery.Close()
+	if r.proxy != nil {
+		r.proxy.Close()
+	}
 	if r.redis != nil {
 		r.redis.Kill()
 	}
@@ -172,114 +181,8 @@ func (r *Rig) KillPostgres(ctx context.Context) error {
 	return r.postgres.StopImmediate(ctx) // gives back lock and socket
 }
 
-// StartRedis starts the server; after the first time always at the same address.
-func (r *Rig) StartRedis(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, serverWait)
-	defer cancel()
-	listen := r.redisAt
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	server, err := embedded.StartRedisServer(ctx, embedded.RedisServerOptions{Listen: listen, Log: r.log})
-	if err != nil {
-		return err
-	}
-	r.redis, r.redisAt = server, server.Addr()
-	return nil
-}
-
-// KillRedis kills the server; nothing of its data is kept.
-func (r *Rig) KillRedis() { r.redis.Kill() }
-
-// FlushRedis empties every Redis database.
-func (r *Rig) FlushRedis(ctx context.Context) error {
-	answer, err := r.askRedis(ctx, "FLUSHALL")
-	if err != nil {
-		return err
-	}
-	if answer != "+OK" {
-		return fmt.Errorf("flush redis: it answered %q", answer)
-	}
-	return nil
-}
-
-// QueuedTasks is how many tasks the queue holds, whatever their state.
-func (r *Rig) QueuedTasks(ctx context.Context) (int, error) {
-	answer, err := r.askRedis(ctx, "KEYS asynq:{*}:t:*")
-	if err != nil {
-		return 0, err
-	}
-	count, err := strconv.Atoi(strings.TrimPrefix(answer, "*"))
-	if err != nil {
-		return 0, fmt.Errorf("count tasks in redis: it answered %q", answer)
-	}
-	return count, nil
-}
-
-// ConfigureRedis changes a setting of the running server; it does not outlive it.
-func (r *Rig) ConfigureRedis(ctx context.Context, setting, value string) error {
-	answer, err := r.askRedis(ctx, "CONFIG SET "+setting+" "+value)
-	if err != nil {
-		return err
-	}
-	if answer != "+OK" {
-		return fmt.Errorf("configure redis: it answered %q", answer)
-	}
-	return nil
-}
-
-// RedisRefusals is how many commands Redis has refused because it had no memory left for them.
-func (r *Rig) RedisRefusals(ctx context.Context) (int, error) {
-	statistics, err := r.askRedis(ctx, "INFO errorstats")
-	if err != nil {
-		return 0, err
-	}
-	_, rest, found := strings.Cut(statistics, "errorstat_OOM:count=")
-	if !found {
-		return 0, nil
-	}
-	number, _, _ := strings.Cut(rest, "\r")
-	count, err := strconv.Atoi(number)
-	if err != nil {
-		return 0, fmt.Errorf("count what redis refused: it answered %q", number)
-	}
-	return count, nil
-}
-
-// askRedis sends one inline command and returns the first line of the answer, or the text if it is one.
-func (r *Rig) askRedis(ctx context.Context, command string) (string, error) {
-	dialer := net.Dialer{Timeout: redisWait}
-	conn, err := dialer.DialContext(ctx, "tcp", r.redisAt)
-	if err != nil {
-		return "", fmt.Errorf("ask redis: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(redisWait)); err != nil {
-		return "", fmt.Errorf("ask redis: %w", err)
-	}
-	if _, err := conn.Write([]byte(command + "\r\n")); err != nil {
-		return "", fmt.Errorf("ask redis: %w", err)
-	}
-	reader := bufio.NewReader(conn)
-	line, err := reader.ReadString('\n')
-	if err != nil {
-		return "", fmt.Errorf("ask redis: %w", err)
-	}
-	line = strings.TrimSpace(line)
-	length, isText := strings.CutPrefix(line, "$")
-	if !isText {
-		return line, nil
-	}
-	size, err := strconv.Atoi(length)
-	if err != nil || size < 0 {
-		return "", fmt.Errorf("ask redis: it answered %q", line)
-	}
-	text := make([]byte, size)
-	if _, err := io.ReadFull(reader, text); err != nil {
-		return "", fmt.Errorf("ask redis: %w", err)
-	}
-	return string(text), nil
-}
+// Dir is where data and logs are.
+func (r *Rig) Dir() string { return r.options.Dir }
 
 // PostgresPID is the process id of the postmaster.
 func (r *Rig) PostgresPID() int { return r.postgres.PID() }
@@ -301,10 +204,14 @@ func (r *Rig) Connect(ctx context.Context) (*pgx.Conn, error) {
 
 // environment is the whole environment of a posthaste process.
 func (r *Rig) environment(extra ...string) []string {
+	redis := r.redisAt
+	if r.proxy != nil {
+		redis = r.proxy.Address
+	}
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + r.options.Dir, "TMPDIR=" + os.TempDir(), "TZ=UTC",
 		"DATABASE_URL=" + r.databaseURL,
-		"REDIS_URL=redis://" + r.redisAt + "/0",
+		"REDIS_URL=redis://" + redis + "/0",
 		"POSTHASTE_ALLOW_NETWORKS=127.0.0.0/8",
 		"POSTHASTE_ALLOW_HTTP=true",
 		"POSTHASTE_LOG_LEVEL=warn",

@@ -206,3 +206,15 @@ func TestStatusField(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestCountGoroutines(t *testing.T) {
+	profile := "goroutine profile: total 9\n4 @ 0x1 0x2\n#\t0x1\tnet/http.(*persistConn).readLoop+0x1\n\n3 @ 0x3\n#\t0x3\tmain.work+0x1\n\n2 @ 0x4\n#\t0x4\tmain.rest+0x1\n\n"
+	if n, err := countGoroutines([]byte(profile)); n != 5 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+	for _, wrong := range []string{"", "404 page not found\n", "goroutine profile: total 1\nsomething else\n"} {
+		if n, err := countGoroutines([]byte(wrong)); err == nil {
+			t.Errorf("%q: %d", wrong, n)
+		}
+	}
+}

@@ -2,12 +2,15 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
 
 // clockTick is the unit of the CPU times in /proc; Linux shows them in hundredths of a second on
@@ -135,6 +138,8 @@ func statusField(text []byte, name string) int64 {
 
 // PeakMemory looks at the memory of some processes again and again and remembers the most.
 type PeakMemory struct {
+	Every time.Duration // between looks; 0 = memoryInterval
+
 	mu   sync.Mutex
 	peak map[string]int64
 }
@@ -144,7 +149,7 @@ const memoryInterval = time.Second
 
 // Run samples the named processes until the context ends.
 func (m *PeakMemory) Run(ctx context.Context, roots map[string]int) {
-	tick := time.NewTicker(memoryInterval)
+	tick := time.NewTicker(cmp.Or(m.Every, memoryInterval))
 	defer tick.Stop()
 	for {
 		for name, root := range roots {
@@ -182,4 +187,39 @@ func PeakResident(pid int) (int64, error) {
 		return 0, fmt.Errorf("read a process's peak memory: %w", err)
 	}
 	return statusField(text, "VmHWM:"), nil
+}
+
+// Goroutines is how many goroutines a posthaste process has at this moment, and what they do, by its
+// own profile. Those of connections that are kept for the next request are left out.
+func (k *Keeper) Goroutines() (count int, profile []byte, err error) {
+	client := wire.Client{Address: k.Address}
+	defer client.Close()
+	answer, err := client.Do("GET", "/debug/pprof/goroutine?debug=1", "", nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("count the goroutines of %s: %w", k.Name, err)
+	}
+	if count, err = countGoroutines(answer.Body); err != nil {
+		return 0, nil, fmt.Errorf("count the goroutines of %s: it answered %d: %w", k.Name, answer.Status, err)
+	}
+	return count, answer.Body, nil
+}
+
+// countGoroutines reads a profile: paragraphs that begin with how many goroutines they are about.
+func countGoroutines(profile []byte) (count int, err error) {
+	title, rest, ok := bytes.Cut(profile, []byte("\n"))
+	if !ok || !bytes.HasPrefix(title, []byte("goroutine profile: ")) {
+		return 0, fmt.Errorf("%.100q is no profile", profile)
+	}
+	for paragraph := range bytes.SplitSeq(rest, []byte("\n\n")) {
+		if len(bytes.TrimSpace(paragraph)) == 0 || bytes.Contains(paragraph, []byte("net/http.(*persistConn)")) {
+			continue
+		}
+		number, _, _ := bytes.Cut(paragraph, []byte(" @ "))
+		n, err := strconv.Atoi(string(number))
+		if err != nil {
+			return 0, fmt.Errorf("%.100q is no part of a profile", paragraph)
+		}
+		count += n
+	}
+	return count, nil
 }

@@ -22,6 +22,9 @@ type Request struct {
 	Signature []byte // the webhook-signature header
 	Body      []byte
 	Arrived   time.Time // when the whole request had been read
+	// Instead, if the handler sets it, is done in place of an answer; then the connection ends. It must
+	// return once the connection is closed.
+	Instead func(conn net.Conn)
 }
 
 // Server answers every request with the status its handler returns and a short fixed body.
@@ -40,7 +43,8 @@ type Server struct {
 // Malformed is how many connections ended because of something that was not understood.
 func (s *Server) Malformed() int64 { return s.malformed.Load() }
 
-// Run serves the listener until the context ends, then closes everything and waits for it.
+// Run serves the listener until the context ends, then closes everything and waits for it. A server may
+// run on several listeners, for the same context.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	var serving sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() {
@@ -90,7 +94,12 @@ func (s *Server) serve(conn net.Conn) {
 			break
 		}
 		request.Arrived = time.Now()
-		out = appendAnswer(out[:0], s.Handle(&request))
+		status := s.Handle(&request)
+		if request.Instead != nil {
+			request.Instead(conn)
+			break
+		}
+		out = appendAnswer(out[:0], status)
 		if _, err := conn.Write(out); err != nil {
 			break
 		}

@@ -85,6 +85,24 @@ func TestServerReportsTheEndOfAConnection(t *testing.T) {
 	}
 }
 
+func TestServerDoesWhatItIsToldInstead(t *testing.T) {
+	address := serve(t, &Server{Handle: func(r *Request) int {
+		r.Instead = func(conn net.Conn) { _, _ = conn.Write([]byte("HTTP/1.1 299 Other\r\nContent-Length: 0\r\n\r\n")) }
+		return 200
+	}})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write([]byte("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(conn); err != nil || string(text) != "HTTP/1.1 299 Other\r\nContent-Length: 0\r\n\r\n" {
+		t.Errorf("%q %v", text, err) // and the connection has ended
+	}
+}
+
 func TestServerRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\n\r\n",

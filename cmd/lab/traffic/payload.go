@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"bytes"
@@ -21,9 +21,9 @@ const (
 	sentAt     = seqAt + seqDigits + len(sentPrefix)
 )
 
-// appendPayload appends a JSON object of PayloadSize bytes that carries its number and the time. The
+// AppendPayload appends a JSON object of PayloadSize bytes that carries its number and the time. The
 // fields have fixed places, so that the sink reads them without a JSON parser.
-func appendPayload(out []byte, seq uint32, sent time.Time) []byte {
+func AppendPayload(out []byte, seq uint32, sent time.Time) []byte {
 	from := len(out)
 	out = strconv.AppendInt(append(out, seqPrefix...), seqBase+int64(seq), 10)
 	out = strconv.AppendInt(append(out, sentPrefix...), sent.UnixNano(), 10)
@@ -35,8 +35,8 @@ func appendPayload(out []byte, seq uint32, sent time.Time) []byte {
 	return append(out, end...)
 }
 
-// readPayload reads what appendPayload wrote.
-func readPayload(body []byte) (seq uint32, sent int64, ok bool) {
+// ReadPayload reads what AppendPayload wrote.
+func ReadPayload(body []byte) (seq uint32, sent int64, ok bool) {
 	if len(body) != PayloadSize || !bytes.HasPrefix(body, []byte(seqPrefix)) {
 		return 0, 0, false
 	}
@@ -51,8 +51,8 @@ func readPayload(body []byte) (seq uint32, sent int64, ok bool) {
 	return uint32(number - seqBase), sent, true
 }
 
-// idHash is 64-bit FNV-1a: enough to tell whether two ids are the same, in eight bytes.
-func idHash(id []byte) uint64 {
+// HashID is 64-bit FNV-1a: enough to tell whether two ids are the same, in eight bytes.
+func HashID(id []byte) uint64 {
 	hash := uint64(14695981039346656037)
 	for _, c := range id {
 		hash = (hash ^ uint64(c)) * 1099511628211

@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"bytes"
@@ -16,19 +16,35 @@ import (
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
 
-// endpointPath is what precedes an endpoint's number in its URL.
-const endpointPath = "/e/"
+// EndpointPath is what precedes an endpoint's number in its URL at the sink.
+const EndpointPath = "/e/"
 
 // sink is the receiver: it answers 200 to everything and remembers what came when.
 type sink struct {
+	delay time.Duration   // how long it keeps each answer
+	ended <-chan struct{} // closed when nothing may be kept any more
+
 	mu      sync.Mutex
-	records []record
+	records []Record
 	foreign int // requests that are not ours
 }
 
 func (s *sink) handle(request *wire.Request) int {
-	seq, sent, ok := readPayload(request.Body)
-	number, isPath := bytes.CutPrefix(request.Path, []byte(endpointPath))
+	status := s.note(request)
+	if s.delay > 0 {
+		timer := time.NewTimer(s.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.ended:
+		}
+	}
+	return status
+}
+
+func (s *sink) note(request *wire.Request) int {
+	seq, sent, ok := ReadPayload(request.Body)
+	number, isPath := bytes.CutPrefix(request.Path, []byte(EndpointPath))
 	endpoint, err := strconv.ParseUint(string(number), 10, 16)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,8 +52,8 @@ func (s *sink) handle(request *wire.Request) int {
 		s.foreign++
 		return http.StatusNotFound
 	}
-	s.records = append(s.records, record{
-		seq: seq, endpoint: uint16(endpoint), id: idHash(request.ID), sent: sent, end: request.Arrived.UnixNano(),
+	s.records = append(s.records, Record{
+		Seq: seq, Endpoint: uint16(endpoint), ID: HashID(request.ID), Sent: sent, End: request.Arrived.UnixNano(),
 	})
 	return http.StatusOK
 }
@@ -49,24 +65,24 @@ func (s *sink) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.records == nil {
-		s.records = make([]record, 0, sinkRoom)
+		s.records = make([]Record, 0, sinkRoom)
 	}
 	s.records, s.foreign = s.records[:0], 0
 }
 
-// sinkState is what the control port says.
-type sinkState struct {
-	Count   int `json:"count"`
-	Foreign int `json:"foreign"`
+// SinkState is what a sink has seen since it was last reset.
+type SinkState struct {
+	Count   int `json:"count"`   // requests
+	Foreign int `json:"foreign"` // requests besides, that were none of ours
 }
 
-func (s *sink) state() sinkState {
+func (s *sink) state() SinkState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sinkState{Count: len(s.records), Foreign: s.foreign}
+	return SinkState{Count: len(s.records), Foreign: s.foreign}
 }
 
-// control is the port through which the bench asks: POST /reset, /count, and /dump with the path of a
+// control is the port through which a sink is asked: POST /reset, /count, and /dump with the path of a
 // file to write the records to.
 func (s *sink) control() http.Handler {
 	mux := http.NewServeMux()
@@ -79,10 +95,12 @@ func (s *sink) control() http.Handler {
 	})
 	mux.HandleFunc("POST /dump", func(w http.ResponseWriter, r *http.Request) {
 		path, err := io.ReadAll(r.Body)
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		if err == nil {
-			err = writeRecords(string(path), s.records)
+			s.mu.Lock()
+			// What is there stays as it is, so that requests need not wait for the file.
+			records := s.records[:len(s.records):len(s.records)]
+			s.mu.Unlock()
+			err = WriteRecords(string(path), records)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -93,16 +111,16 @@ func (s *sink) control() http.Handler {
 	return mux
 }
 
-// addresses is what a child says on its standard output once it listens.
-type addresses struct {
+// Addresses is what a child says on its standard output once it listens.
+type Addresses struct {
 	Address string `json:"address"`
 	Control string `json:"control,omitempty"`
 }
 
 // RunSink is the receiver as a process: it listens on two free loopback ports, says which on out, and
-// serves until the context ends.
-func RunSink(ctx context.Context, out io.Writer) error {
-	s := &sink{}
+// serves until the context ends. It keeps each answer for the delay.
+func RunSink(ctx context.Context, delay time.Duration, out io.Writer) error {
+	s := &sink{delay: delay, ended: ctx.Done()}
 	s.reset()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,7 +131,7 @@ func RunSink(ctx context.Context, out io.Writer) error {
 		_ = listener.Close()
 		return fmt.Errorf("run the sink: %w", err)
 	}
-	if err := json.NewEncoder(out).Encode(addresses{listener.Addr().String(), control.Addr().String()}); err != nil {
+	if err := json.NewEncoder(out).Encode(Addresses{listener.Addr().String(), control.Addr().String()}); err != nil {
 		return fmt.Errorf("run the sink: %w", err)
 	}
 	return serveBoth(ctx, &wire.Server{Handle: s.handle}, listener, s.control(), control)
@@ -125,15 +143,15 @@ func serveBoth(ctx context.Context, server *wire.Server, listener net.Listener, 
 	served := make(chan error, 1)
 	go func() {
 		defer cancel()
-		served <- serveHTTP(ctx, handler, control)
+		served <- ServeHTTP(ctx, handler, control)
 	}()
 	err := server.Run(ctx, listener)
 	cancel()
 	return errors.Join(err, <-served)
 }
 
-// serveHTTP serves a net/http handler until the context ends.
-func serveHTTP(ctx context.Context, handler http.Handler, listener net.Listener) error {
+// ServeHTTP serves a net/http handler until the context ends.
+func ServeHTTP(ctx context.Context, handler http.Handler, listener net.Listener) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()

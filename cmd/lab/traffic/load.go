@@ -1,8 +1,9 @@
-package bench
+package traffic
 
 import (
 	"bytes"
 	"context"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,14 +13,20 @@ import (
 
 // Load describes one stretch of posting.
 type Load struct {
-	Address     string        // of the API
-	Application string        // id
-	Key         string        // API key
-	Conns       int           // keep-alive connections, each with one request at a time
-	Rate        float64       // messages per second; 0 = closed loop, as fast as answers come
-	Duration    time.Duration // how long to post
-	Out         string        // file for the records
+	Address      string        // of the API
+	Applications []string      // ids; they take turns, message by message
+	Key          string        // API key
+	Conns        int           // keep-alive connections, each with one request at a time
+	Rate         float64       // messages per second; 0 = closed loop, as fast as answers come
+	Duration     time.Duration // how long to post
+	Out          string        // file for the records
 }
+
+// keyVariable hands the API key to the load child, out of sight of the process list.
+const keyVariable = "LAB_API_KEY"
+
+// APIKey is the key that was handed to this process.
+func APIKey() string { return os.Getenv(keyVariable) }
 
 // RunLoad posts messages and writes down what became of each.
 func RunLoad(ctx context.Context, l Load) error {
@@ -27,17 +34,17 @@ func RunLoad(ctx context.Context, l Load) error {
 	defer cancel()
 	var next atomic.Uint32
 	began := time.Now()
-	results := make([][]record, l.Conns)
+	results := make([][]Record, l.Conns)
 	var posting sync.WaitGroup
 	for i := range l.Conns {
 		posting.Go(func() { results[i] = l.post(ctx, began, &next) })
 	}
 	posting.Wait()
-	var all []record
+	var all []Record
 	for _, part := range results {
 		all = append(all, part...)
 	}
-	return writeRecords(l.Out, all)
+	return WriteRecords(l.Out, all)
 }
 
 const errorPause = 20 * time.Millisecond
@@ -45,13 +52,16 @@ const errorPause = 20 * time.Millisecond
 var idField = []byte(`"id":"`)
 
 // post is one connection's loop. Numbers are taken in order, so at a fixed rate each has its time.
-func (l Load) post(ctx context.Context, began time.Time, next *atomic.Uint32) []record {
+func (l Load) post(ctx context.Context, began time.Time, next *atomic.Uint32) []Record {
 	client := wire.Client{Address: l.Address}
 	defer client.Close()
 	headers := "Authorization: Bearer " + l.Key + "\r\nContent-Type: application/json\r\n"
-	path := "/api/v1/app/" + l.Application + "/msg?with_content=false"
+	paths := make([]string, len(l.Applications))
+	for i, application := range l.Applications {
+		paths[i] = "/api/v1/app/" + application + "/msg?with_content=false"
+	}
 	var body []byte
-	var records []record
+	var records []Record
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -67,16 +77,16 @@ func (l Load) post(ctx context.Context, began time.Time, next *atomic.Uint32) []
 		}
 		sent := time.Now()
 		body = append(body[:0], `{"eventType":"lab.bench","payload":`...)
-		body = append(appendPayload(body, seq, sent), '}')
-		answer, err := client.Do("POST", path, headers, body)
-		r := record{seq: seq, sent: sent.UnixNano(), end: time.Now().UnixNano()}
+		body = append(AppendPayload(body, seq, sent), '}')
+		answer, err := client.Do("POST", paths[int(seq)%len(paths)], headers, body)
+		r := Record{Seq: seq, Sent: sent.UnixNano(), End: time.Now().UnixNano()}
 		if err != nil {
 			// Nothing listens, or it just died: trying again at once would only burn the processor.
 			timer.Reset(errorPause)
 			<-timer.C
 		} else {
-			r.status = uint16(answer.Status)
-			r.id = idHash(answerID(answer.Body))
+			r.Status = uint16(answer.Status)
+			r.ID = HashID(answerID(answer.Body))
 		}
 		records = append(records, r)
 	}

@@ -1,0 +1,231 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+const (
+	// wakeLimit is how many wakes one look takes in at most. When there are more, it takes wakesEach of each
+	// of so many tenants.
+	wakeLimit = 256
+	wakesEach = 4
+)
+
+// Feeder releases parked deliveries of endpoints whose wake is due. Only the process that leads has one
+// at work; it is not safe for concurrent use.
+type Feeder struct {
+	d       *Dispatcher
+	planner planner
+	// from is how far each endpoint's parked deliveries have been released.
+	from  map[endpoint]webhook.MessageID
+	after webhook.TenantID // the last tenant looked at, when not all can be
+}
+
+type endpoint struct {
+	tenant   webhook.TenantID
+	endpoint webhook.EndpointID
+}
+
+// NewFeeder makes a Feeder.
+func (d *Dispatcher) NewFeeder() *Feeder {
+	return &Feeder{d: d, from: make(map[endpoint]webhook.MessageID)}
+}
+
+// Forget makes the next look begin at the beginning of everything.
+func (f *Feeder) Forget() { clear(f.from) }
+
+// Wakes is what one look found and did.
+type Wakes struct {
+	Fed  []store.Fed   // to be pushed
+	Seen int           // wakes that were due
+	Scan time.Duration // to find them
+}
+
+// FeedWakes releases about room parked deliveries of endpoints whose wake is due, each tenant its share,
+// as far as limits, pauses and breakers let them. What it returns has been released; it is the caller's
+// to push.
+func (f *Feeder) FeedWakes(ctx context.Context, room int, lease time.Duration) (found Wakes, err error) {
+	start := time.Now()
+	wakes, err := f.due(ctx)
+	found.Scan = time.Since(start)
+	if err != nil || len(wakes) == 0 {
+		return found, err
+	}
+	found.Seen = len(wakes)
+	looks := f.ask(ctx, wakes, room)
+	if err := f.probe(ctx, wakes, looks, lease); err != nil {
+		return found, err
+	}
+	var orders []store.Order
+	for i, w := range wakes {
+		if looks[i].granted > 0 {
+			from := f.from[endpoint{w.Tenant, w.Endpoint}]
+			looks[i].partly = !from.IsZero()
+			orders = append(orders, store.Order{Tenant: w.Tenant, Endpoint: w.Endpoint, N: looks[i].granted, From: from})
+		}
+	}
+	if found.Fed, err = f.d.store.ReleaseParked(ctx, orders, lease); err != nil {
+		return found, err
+	}
+	f.settle(ctx, wakes, looks, found.Fed)
+	return found, nil
+}
+
+// due are the wakes to look at now.
+func (f *Feeder) due(ctx context.Context) ([]store.Wake, error) {
+	wakes, err := f.d.store.Wakes(ctx, wakeLimit)
+	if err != nil || len(wakes) < wakeLimit {
+		return wakes, err
+	}
+	fair, err := f.d.store.WakesByTenant(ctx, f.after, wakeLimit/wakesEach, wakesEach)
+	if err != nil {
+		return nil, err
+	}
+	f.after = webhook.TenantID{}
+	for _, w := range fair { // they come by their time; the next look goes on behind the last tenant
+		if slices.Compare(w.Tenant[:], f.after[:]) > 0 {
+			f.after = w.Tenant
+		}
+	}
+	if len(fair) == 0 {
+		return wakes, nil
+	}
+	// A tenant that has few others beside it gets the rest.
+	known := make(map[endpoint]bool, len(fair))
+	for _, w := range fair {
+		known[endpoint{w.Tenant, w.Endpoint}] = true
+	}
+	for _, w := range wakes {
+		if len(fair) < wakeLimit && !known[endpoint{w.Tenant, w.Endpoint}] {
+			fair = append(fair, w)
+		}
+	}
+	return fair, nil
+}
+
+// ask plans and asks the limits.
+func (f *Feeder) ask(ctx context.Context, wakes []store.Wake, room int) []look {
+	looks := make([]look, len(wakes))
+	sharing := make(map[webhook.TenantID]int) // endpoints under the same tenant's limit
+	for _, w := range wakes {
+		if w.Rates.OverTenant.PerSecond > 0 || w.Rates.OverApplication.PerSecond > 0 {
+			sharing[w.Tenant]++
+		}
+	}
+	var wants []want
+	var at []int
+	for i, n := range f.planner.share(wakes, room) {
+		w := wakes[i]
+		looks[i] = look{asked: n, granted: n}
+		if n == 0 || w.Gate != webhook.GateNone || !w.Rates.Any() {
+			continue
+		}
+		if k := sharing[w.Tenant]; k > 1 {
+			// The limit they share is shared evenly: the first would take all of it.
+			n = min(n, max(1, sharedBurst(w.Rates)/k))
+			looks[i].asked = n
+		}
+		wants = append(wants, want{tenant: w.Tenant, endpoint: w.Endpoint, rates: w.Rates, n: n})
+		at = append(at, i)
+	}
+	denied := make(map[webhook.TenantID]int)
+	grants := f.d.admit(ctx, wants)
+	for j, i := range at {
+		l := &looks[i]
+		l.granted = grants[j].n
+		if l.granted == l.asked {
+			continue
+		}
+		l.wait = grants[j].wait
+		if l.granted == 0 {
+			l.wait += inLine(wakes[i].Rates, denied[wakes[i].Tenant])
+			denied[wakes[i].Tenant]++
+		}
+		l.wait = min(l.wait, limitedLatest)
+	}
+	for _, i := range at { // who got something goes behind who got nothing
+		if l := &looks[i]; l.wait > 0 && l.granted > 0 {
+			l.wait = min(l.wait+inLine(wakes[i].Rates, denied[wakes[i].Tenant]), limitedLatest)
+		}
+	}
+	return looks
+}
+
+// inLine is how long those before take at a limit that many share.
+func inLine(r webhook.Rates, before int) time.Duration {
+	if r.OverTenant.PerSecond == 0 {
+		return 0
+	}
+	return time.Duration(before) * time.Second / time.Duration(r.OverTenant.PerSecond)
+}
+
+// sharedBurst is how much the limits that an endpoint shares with others grant at once.
+func sharedBurst(r webhook.Rates) int {
+	n := unbounded
+	for _, rate := range []webhook.Rate{r.OverTenant, r.OverApplication} {
+		if rate.PerSecond > 0 {
+			n = min(n, burstOf(rate))
+		}
+	}
+	return n
+}
+
+// probe marks the breakers whose probe is about to be released.
+func (f *Feeder) probe(ctx context.Context, wakes []store.Wake, looks []look, lease time.Duration) error {
+	var probes []store.WakePut
+	for i, w := range wakes {
+		if w.Gate != webhook.GateNone && looks[i].granted > 0 {
+			probes = append(probes, store.WakePut{Tenant: w.Tenant, Endpoint: w.Endpoint})
+		}
+	}
+	if len(probes) == 0 {
+		return nil
+	}
+	return f.d.store.BeginProbes(ctx, probes, lease)
+}
+
+// settle puts away the wakes that were looked at. What was released is released: it goes to the queue
+// whether or not they could be.
+func (f *Feeder) settle(ctx context.Context, wakes []store.Wake, looks []look, fed []store.Fed) {
+	last := make(map[endpoint]webhook.MessageID, len(wakes))
+	released := make(map[endpoint]int, len(wakes))
+	for _, d := range fed {
+		k := endpoint{d.Tenant, d.Endpoint}
+		released[k]++
+		if m := last[k]; slices.Compare(d.Message[:], m[:]) > 0 {
+			last[k] = d.Message
+		}
+	}
+	puts := make([]store.WakePut, 0, len(wakes))
+	var unused []want
+	for i, w := range wakes {
+		k, l := endpoint{w.Tenant, w.Endpoint}, &looks[i]
+		l.released = released[k]
+		switch {
+		case l.granted == 0:
+		case l.released < l.granted:
+			delete(f.from, k)
+			if w.Gate == webhook.GateNone && w.Rates.Any() {
+				unused = append(unused, want{tenant: w.Tenant, endpoint: w.Endpoint, rates: w.Rates, n: l.granted - l.released})
+			}
+		default:
+			f.from[k] = last[k]
+		}
+		if put, settled := fate(w, *l); settled {
+			puts = append(puts, put)
+		}
+	}
+	f.d.giveBack(ctx, unused)
+	slices.SortFunc(puts, func(a, b store.WakePut) int {
+		return cmp.Or(slices.Compare(a.Tenant[:], b.Tenant[:]), slices.Compare(a.Endpoint[:], b.Endpoint[:]))
+	})
+	if err := f.d.store.PutWakes(ctx, puts); err != nil {
+		f.d.log.Warn("wakes could not be put away; they will be looked at again", "error", err)
+	}
+}

@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/posthaste/posthaste/internal/groupcommit"
+	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/telemetry"
+	"github.com/posthaste/posthaste/internal/webhook"
+)
+
+const (
+	// maxStreaks is how many failing endpoints one process keeps in mind; of more it forgets one.
+	maxStreaks = 16384
+	// turnTimeout bounds the write of one turn of a breaker.
+	turnTimeout = 5 * time.Second
+	// probeLead is the share of the time until the next probe by which a delivery whose probe failed is
+	// due earlier than that: by then it is parked, and can be the next probe.
+	probeLead = 4
+)
+
+// turns bounds what waits to be written. What is refused comes again: an endpoint goes on failing, and
+// a probe that is not heard of is repeated.
+var turns = groupcommit.Options{BatchItems: 64, BatchSize: 64, WaitingItems: 4096, WaitingSize: 4096}
+
+// breaker watches results for endpoints that fail again and again, and turns their breakers. It is told
+// of results after they were recorded, by one goroutine; a healthy endpoint costs it nothing.
+type breaker struct {
+	rule    webhook.Breaker
+	store   *store.Store
+	metrics *telemetry.Metrics
+	warn    func(msg string, args ...any)
+	info    func(msg string, args ...any)
+	streaks map[target]*webhook.Streak // of endpoints whose last attempt failed
+	turns   *groupcommit.Group[turn]
+}
+
+// target is an endpoint and whose it is.
+type target struct {
+	tenant   webhook.TenantID
+	endpoint webhook.EndpointID
+}
+
+// turn is what is to become of an endpoint's breaker.
+type turn struct {
+	target
+	kind   telemetry.BreakerTurn
+	streak webhook.Streak     // of one that opens
+	class  webhook.ErrorClass // of a probe that failed
+	at     time.Time          // of the next probe
+}
+
+// watch starts a breaker; close must be called.
+func (w *Worker) watch() *breaker {
+	b := &breaker{
+		rule: w.o.Breaker, store: w.o.Store, metrics: w.o.Metrics, warn: w.o.Logger.Warn, info: w.o.Logger.Info,
+		streaks: make(map[target]*webhook.Streak),
+	}
+	b.turns = groupcommit.New(turns, b.write)
+	return b
+}
+
+// close writes the turns that wait and returns.
+func (b *breaker) close() { b.turns.Close() }
+
+// probing reports whether a job is the probe of an open breaker.
+func probing(j *store.Job) bool { return j.Gate == webhook.GateProbing }
+
+// afterProbe is what follows the failed probe of a breaker that has been open for so long: its delivery
+// has spent nothing, and waits until shortly before the next probe, which is after wait.
+func (w *Worker) afterProbe(open time.Duration) (wait time.Duration, next webhook.Outcome) {
+	wait = w.o.Breaker.NextProbe(open, rand.Float64())
+	return wait, webhook.Outcome{Wait: wait - wait/probeLead, Free: true}
+}
+
+// observe takes in a batch of recorded results. Of results that came together the good ones count last:
+// they are in no order, and a receiver that took anything is not dead.
+func (b *breaker) observe(batch []store.Recorded, now time.Time) {
+	var failed []target
+	for i := range batch {
+		r := &batch[i]
+		if r.Probe {
+			b.probed(r)
+		} else if webhook.HealthOf(r.Attempt.Class) == webhook.HealthBad {
+			failed = append(failed, b.fail(r, now))
+		}
+	}
+	if len(b.streaks) == 0 {
+		return
+	}
+	for i := range batch {
+		if r := &batch[i]; webhook.HealthOf(r.Attempt.Class) == webhook.HealthGood {
+			delete(b.streaks, target{r.Delivery.Tenant, r.Delivery.Endpoint})
+		}
+	}
+	for _, who := range failed {
+		if s := b.streaks[who]; s != nil && b.rule.Opens(*s, now) {
+			delete(b.streaks, who)
+			b.add(turn{target: who, kind: telemetry.BreakerOpened, streak: *s, at: now.Add(b.rule.NextProbe(0, rand.Float64()))})
+		}
+	}
+}
+
+func (b *breaker) fail(r *store.Recorded, now time.Time) target {
+	who := target{r.Delivery.Tenant, r.Delivery.Endpoint}
+	s := b.streaks[who]
+	if s == nil {
+		if len(b.streaks) >= maxStreaks {
+			for other := range b.streaks {
+				delete(b.streaks, other)
+				break
+			}
+		}
+		s = new(webhook.Streak)
+		b.streaks[who] = s
+	}
+	s.Fail(r.Attempt.URL, r.Attempt.Class, now)
+	return who
+}
+
+// probed says what a probe that has ended means to its breaker. One that was never sent, because its
+// message has expired for instance, says nothing: the next in line is tried.
+func (b *breaker) probed(r *store.Recorded) {
+	t := turn{target: target{r.Delivery.Tenant, r.Delivery.Endpoint}, class: r.Attempt.Class}
+	switch {
+	case r.Attempt.Class == webhook.ClassNone:
+		t.kind = telemetry.BreakerClosed
+	case r.Outcome.Free && r.Attempt.Detail.NextAttempt != nil:
+		t.kind, t.at = telemetry.BreakerProbeFailed, *r.Attempt.Detail.NextAttempt
+	default:
+		t.kind = telemetry.BreakerProbeUnsent
+	}
+	b.add(t)
+}
+
+func (b *breaker) add(t turn) {
+	if err := b.turns.Add(t, 1); err != nil {
+		b.warn("a breaker was not turned; the next result will", "endpoint", t.endpoint.String(), "turn", string(t.kind), "error", err)
+	}
+}
+
+// write turns breakers, apart from the results: no delivery waits for it.
+func (b *breaker) write(batch []turn) {
+	for _, t := range batch {
+		ctx, cancel := context.WithTimeout(context.Background(), turnTimeout)
+		turned, err := b.turn(ctx, t)
+		cancel()
+		switch {
+		case err != nil:
+			b.warn("a breaker was not turned; the next result will", "endpoint", t.endpoint.String(), "turn", string(t.kind), "error", err)
+		case turned:
+			b.metrics.Breaker(t.kind)
+			if t.kind == telemetry.BreakerOpened {
+				b.info("breaker opened", "tenant", t.tenant.String(), "endpoint", t.endpoint.String(),
+					"failures", t.streak.Failures, "class", string(t.streak.Reason()))
+			}
+			if t.kind == telemetry.BreakerClosed {
+				b.info("breaker closed", "tenant", t.tenant.String(), "endpoint", t.endpoint.String())
+			}
+		}
+	}
+}
+
+func (b *breaker) turn(ctx context.Context, t turn) (turned bool, err error) {
+	switch t.kind {
+	case telemetry.BreakerOpened:
+		return b.store.OpenBreaker(ctx, t.tenant, t.endpoint, t.streak, max(0, time.Until(t.at)))
+	case telemetry.BreakerProbeFailed:
+		return b.store.ProbeFailed(ctx, t.tenant, t.endpoint, t.class, max(0, time.Until(t.at)))
+	case telemetry.BreakerProbeUnsent:
+		return b.store.ProbeAgain(ctx, t.tenant, t.endpoint)
+	}
+	return b.store.CloseBreaker(ctx, t.tenant, t.endpoint)
+}
