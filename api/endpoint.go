@@ -24,6 +24,7 @@ type EndpointUpdate struct {
 	Channels     []channelName     `json:"channels,omitempty" nullable:"true" maxItems:"10" doc:"Only messages with one of these channels; null or empty: whatever their channels."`
 	ThrottleRate *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second."`
 	RateLimit    *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
+	Concurrency  *int              `json:"concurrency,omitempty" nullable:"true" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
 	Metadata     map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
 	Version      *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
 }
@@ -45,6 +46,7 @@ type endpointPatch struct {
 	Channels     Opt[[]channelName]     `json:"channels,omitempty" maxItems:"10"`
 	ThrottleRate Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
 	RateLimit    Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
+	Concurrency  Opt[int]               `json:"concurrency,omitempty" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
 	Metadata     Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
 	Version      Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
 	Secret       Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
@@ -61,6 +63,7 @@ type endpointOut struct {
 	Channels     []string           `json:"channels" nullable:"true"`
 	ThrottleRate *int               `json:"throttleRate"`
 	RateLimit    *int               `json:"rateLimit" deprecated:"true"`
+	Concurrency  *int               `json:"concurrency"`
 	Metadata     map[string]string  `json:"metadata"`
 	Version      int                `json:"version" deprecated:"true"`
 	CreatedAt    time.Time          `json:"createdAt"`
@@ -71,7 +74,7 @@ func endpointJSON(e webhook.Endpoint) endpointOut {
 	return endpointOut{
 		ID: e.ID, UID: orNull(e.UID), URL: e.URL, Description: e.Description, Disabled: e.Disabled,
 		EventTypes: e.EventTypes, FilterTypes: e.EventTypes, Channels: e.Channels,
-		ThrottleRate: orNull(e.ThrottleRate), RateLimit: orNull(e.ThrottleRate), Metadata: orEmpty(e.Metadata),
+		ThrottleRate: orNull(e.ThrottleRate), RateLimit: orNull(e.ThrottleRate), Concurrency: orNull(e.Concurrency), Metadata: orEmpty(e.Metadata),
 		Version: max(e.Version, 1), CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
 }
@@ -91,7 +94,7 @@ func (in EndpointUpdate) endpoint(policy egress.Policy) (store.NewEndpoint, erro
 	e := store.NewEndpoint{Endpoint: webhook.Endpoint{
 		UID: string(orZero(in.UID)), Description: in.Description, Disabled: in.Disabled,
 		EventTypes: plain(types), Channels: plain(in.Channels),
-		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
+		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), Concurrency: orZero(in.Concurrency), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
 	}}
 	if err := setURL(&e, policy, in.URL); err != nil {
 		return e, err
@@ -215,6 +218,7 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 			e.Channels = plain(orZero(in.Body.Channels.Value))
 		}
 		e.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(e.ThrottleRate)
+		e.Concurrency = in.Body.Concurrency.Or(e.Concurrency)
 		e.Metadata = orEmpty(in.Body.Metadata.Or(e.Metadata))
 		e.Version = in.Body.Version.Or(e.Version)
 		e.Secret = secret

@@ -88,6 +88,7 @@ var limits = []struct {
 	{"one schema, as JSON", size(webhook.MaxSchema), "MaxSchema"},
 	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
 	{"`throttleRate`", count(webhook.MaxThrottleRate) + " per second", "MaxThrottleRate"},
+	{"`concurrency` of an endpoint", count(webhook.MaxConcurrency) + " requests at once", "MaxConcurrency"},
 	{"kept part of a receiver's answer", size(webhook.MaxKeptResponse), "MaxKeptResponse"},
 	{"time that one recovery spans", hours(webhook.MaxRecoverRange) + fmt.Sprintf(" and %.0f minutes", webhook.RangeSlack.Minutes()), "MaxRecoverRange RangeSlack"},
 	{"background tasks of an application at once", count(webhook.MaxRunningTasks), "MaxRunningTasks"},

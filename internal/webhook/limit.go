@@ -15,6 +15,7 @@ const (
 	MaxBatch             = 1000               // messages of one batch
 	MaxBatchDeliveries   = 10_000             // that one batch may owe
 	MaxThrottleRate      = 65535              // messages per second
+	MaxConcurrency       = 1000               // requests at once that an endpoint may be set to
 	MaxEndpoints         = 500                // of an application
 	MaxURLLength         = 65536              // bytes of an endpoint's URL
 	MaxHeaders           = 100                // custom headers of an endpoint
