@@ -25,6 +25,7 @@ type EndpointUpdate struct {
 	ThrottleRate  *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second."`
 	ThrottleBurst *int              `json:"throttleBurst,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate."`
 	RateLimit     *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
+	Concurrency   *int              `json:"concurrency,omitempty" nullable:"true" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
 	Metadata      map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
 	Version       *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
 }
@@ -47,6 +48,7 @@ type endpointPatch struct {
 	ThrottleRate  Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
 	ThrottleBurst Opt[int]               `json:"throttleBurst,omitempty" minimum:"0" maximum:"65535"`
 	RateLimit     Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
+	Concurrency   Opt[int]               `json:"concurrency,omitempty" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
 	Metadata      Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
 	Version       Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
 	Secret        Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
@@ -64,6 +66,7 @@ type endpointOut struct {
 	ThrottleRate  *int               `json:"throttleRate"`
 	ThrottleBurst *int               `json:"throttleBurst"`
 	RateLimit     *int               `json:"rateLimit" deprecated:"true"`
+	Concurrency   *int               `json:"concurrency"`
 	Metadata      map[string]string  `json:"metadata"`
 	Version       int                `json:"version" deprecated:"true"`
 	CreatedAt     time.Time          `json:"createdAt"`
@@ -74,7 +77,7 @@ func endpointJSON(e webhook.Endpoint) endpointOut {
 	return endpointOut{
 		ID: e.ID, UID: orNull(e.UID), URL: e.URL, Description: e.Description, Disabled: e.Disabled,
 		EventTypes: e.EventTypes, FilterTypes: e.EventTypes, Channels: e.Channels,
-		ThrottleRate: orNull(e.ThrottleRate), ThrottleBurst: orNull(e.ThrottleBurst), RateLimit: orNull(e.ThrottleRate), Metadata: orEmpty(e.Metadata),
+		ThrottleRate: orNull(e.ThrottleRate), ThrottleBurst: orNull(e.ThrottleBurst), RateLimit: orNull(e.ThrottleRate), Concurrency: orNull(e.Concurrency), Metadata: orEmpty(e.Metadata),
 		Version: max(e.Version, 1), CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
 }
@@ -94,7 +97,8 @@ func (in EndpointUpdate) endpoint(policy egress.Policy) (store.NewEndpoint, erro
 	e := store.NewEndpoint{Endpoint: webhook.Endpoint{
 		UID: string(orZero(in.UID)), Description: in.Description, Disabled: in.Disabled,
 		EventTypes: plain(types), Channels: plain(in.Channels),
-		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), ThrottleBurst: orZero(in.ThrottleBurst), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
+		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), ThrottleBurst: orZero(in.ThrottleBurst),
+		Concurrency: orZero(in.Concurrency), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
 	}}
 	if err := setURL(&e, policy, in.URL); err != nil {
 		return e, err
@@ -222,6 +226,7 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 		}
 		e.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(e.ThrottleRate)
 		e.ThrottleBurst = burstOf(e.ThrottleRate, e.ThrottleBurst, in.Body.ThrottleBurst)
+		e.Concurrency = in.Body.Concurrency.Or(e.Concurrency)
 		e.Metadata = orEmpty(in.Body.Metadata.Or(e.Metadata))
 		e.Version = in.Body.Version.Or(e.Version)
 		e.Secret = secret

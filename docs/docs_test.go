@@ -88,6 +88,7 @@ var limits = []struct {
 	{"one schema, as JSON", size(webhook.MaxSchema), "MaxSchema"},
 	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
 	{"`throttleRate`, and `throttleBurst` beside it", count(webhook.MaxThrottleRate) + " per second, and at once", "MaxThrottleRate"},
+	{"`concurrency` of an endpoint", count(webhook.MaxConcurrency) + " requests at once", "MaxConcurrency"},
 	{"a tenant's rates, and their bursts", count(webhook.MaxRate) + " per second, and at once", "MaxRate"},
 	{"a tenant's messages of a day", count(webhook.MaxMessagesPerDay), "MaxMessagesPerDay"},
 	{"a tenant's endpoints", count(webhook.MaxTenantEndpoints), "MaxTenantEndpoints"},

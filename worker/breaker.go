@@ -66,7 +66,7 @@ func (w *Worker) watch() *breaker {
 func (b *breaker) close() { b.turns.Close() }
 
 // probing reports whether a job is the probe of an open breaker.
-func probing(j store.Job) bool { return j.Gate == webhook.GateProbing }
+func probing(j *store.Job) bool { return j.Gate == webhook.GateProbing }
 
 // afterProbe is what follows the failed probe of a breaker that has been open for so long: its delivery
 // has spent nothing, and waits until shortly before the next probe, which is after wait.

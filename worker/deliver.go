@@ -207,7 +207,7 @@ func (w *Worker) settle(f *flight) {
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := store.Recorded{Delivery: j.Delivery, Probe: probing(j)}
+	r := store.Recorded{Delivery: j.Delivery, Probe: probing(&j)}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
@@ -265,7 +265,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
 		wait := next.Wait
-		if a.Status != webhook.StatusSuccess && probing(j) {
+		if a.Status != webhook.StatusSuccess && probing(&j) {
 			wait, next = w.afterProbe(j.GateAge)
 		}
 		a.Final = next.Final

@@ -46,7 +46,7 @@ type flight struct {
 	lease time.Time
 	place // what it holds
 
-	target     *target // nil: it ends without a request
+	target     *destination // nil: it ends without a request
 	host       *host
 	begun      time.Time
 	fresh      bool // it counts among those to endpoints of which nothing is known
@@ -60,8 +60,8 @@ type place struct {
 	slow bool
 }
 
-// target is an endpoint as this process knows it.
-type target struct {
+// destination is an endpoint as this process knows it.
+type destination struct {
 	url      string
 	host     *host
 	learnt   webhook.Concurrency
@@ -95,12 +95,12 @@ type targets struct {
 	lineMost  int // places held in lines
 
 	mu         sync.Mutex
-	young, old map[webhook.EndpointID]*target
+	young, old map[webhook.EndpointID]*destination
 	hosts      map[string]*host
 	fresh      int
-	lines      map[*target]bool // those that have one
-	lined      int              // deliveries in them
-	first      flight           // of a ring of all requests under way, in the order they began
+	lines      map[*destination]bool // those that have one
+	lined      int                   // deliveries in them
+	first      flight                // of a ring of all requests under way, in the order they began
 }
 
 func newTargets(s *slots, o Options) *targets {
@@ -108,7 +108,7 @@ func newTargets(s *slots, o Options) *targets {
 		slots: s, slowAfter: o.SlowAfter, start: max(1, o.Concurrency/startShare),
 		most: o.EndpointConcurrency, hostMost: o.HostConcurrency,
 		slowEach: max(1, s.slow/slowShare), slowKeep: s.total, lineMost: s.total / lineShare,
-		young: map[webhook.EndpointID]*target{}, hosts: map[string]*host{}, lines: map[*target]bool{},
+		young: map[webhook.EndpointID]*destination{}, hosts: map[string]*host{}, lines: map[*destination]bool{},
 	}
 	t.freshMost = max(1, s.total-s.total/newShare-t.lineMost)
 	t.first.prev, t.first.next = &t.first, &t.first
@@ -159,6 +159,9 @@ func (t *targets) mayGo(j *store.Job, lane webhook.Lane, now time.Time) (bool, p
 	if j.Gate.Holds() {
 		return false, putBack{why: telemetry.PutBackGate}
 	}
+	if probing(j) {
+		return true, putBack{}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := flight{target: t.target(j), place: place{lane: lane, slow: true}}
@@ -182,11 +185,16 @@ func (t *targets) judge(f *flight) (telemetry.PutBackReason, bool) {
 	case e.host.underWay >= t.hostMost:
 		return telemetry.PutBackHost, false
 	case t.isSlow(e):
+		if !f.slow && probing(&f.job) {
+			// The one request that finds out whether the endpoint is back goes in any case.
+			f.slow = t.slots.slowly(f.lane, 0)
+			return "", true
+		}
 		if e.slow >= t.slowEach || !f.slow && !t.slots.slowly(f.lane, t.slowKeep) {
 			return telemetry.PutBackSlow, false
 		}
 		f.slow = true
-	case e.learnt.Recent() == 0 && f.lane != webhook.LaneBulk:
+	case e.learnt.Recent() == 0 && f.lane != webhook.LaneBulk && !probing(&f.job):
 		// When many are new at once, each begins with one.
 		if t.fresh >= t.freshMost || 2*t.fresh >= t.freshMost && e.underWay > 0 {
 			return telemetry.PutBackNew, false
@@ -198,13 +206,13 @@ func (t *targets) judge(f *flight) (telemetry.PutBackReason, bool) {
 
 // isSlow reports whether an endpoint's requests have to be expected to last. One straggler among many that
 // are quick says nothing.
-func (t *targets) isSlow(e *target) bool {
+func (t *targets) isSlow(e *destination) bool {
 	return e.learnt.Slow(t.slowAfter) || e.late > 0 && 4*e.late >= e.underWay
 }
 
 // mayWait reports whether an endpoint that is quick enough can have another delivery stand in line. Without
 // lines, one that may have two requests at once would get two in every quarter of a second.
-func (t *targets) mayWait(e *target, lane webhook.Lane) bool {
+func (t *targets) mayWait(e *destination, lane webhook.Lane) bool {
 	if lane == webhook.LaneBulk || t.lined >= t.lineMost || t.isSlow(e) {
 		return false
 	}
@@ -269,7 +277,7 @@ func (t *targets) end(f *flight, class webhook.ErrorClass, status int, now time.
 }
 
 // leaveLine takes the first out of an endpoint's line.
-func (t *targets) leaveLine(e *target) {
+func (t *targets) leaveLine(e *destination) {
 	e.line[0] = nil
 	e.line = e.line[1:]
 	if t.lined--; len(e.line) == 0 {
@@ -279,7 +287,7 @@ func (t *targets) leaveLine(e *target) {
 }
 
 // hold is how an endpoint's deliveries are put back.
-func (e *target) hold(why telemetry.PutBackReason, now time.Time) store.Hold {
+func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hold {
 	longest := backBusy
 	if why == telemetry.PutBackSlow {
 		longest = backSlow
@@ -298,14 +306,14 @@ func (e *target) hold(why telemetry.PutBackReason, now time.Time) store.Hold {
 }
 
 // target is what is known of a job's endpoint.
-func (t *targets) target(j *store.Job) *target {
+func (t *targets) target(j *store.Job) *destination {
 	endpoint := &j.Endpoint
 	e := t.young[endpoint.ID]
 	if e == nil {
 		if e = t.old[endpoint.ID]; e != nil {
 			delete(t.old, endpoint.ID)
 		} else {
-			e = &target{learnt: webhook.StartConcurrency(t.start)}
+			e = &destination{learnt: webhook.StartConcurrency(t.start)}
 		}
 		if len(t.young) >= maxTargets {
 			t.forget()
@@ -327,7 +335,7 @@ func (t *targets) target(j *store.Job) *target {
 // forget drops the endpoints that were not heard of since it was called last.
 func (t *targets) forget() {
 	dropped := t.old
-	t.old, t.young = t.young, make(map[webhook.EndpointID]*target, maxTargets)
+	t.old, t.young = t.young, make(map[webhook.EndpointID]*destination, maxTargets)
 	for id, e := range dropped {
 		if e.underWay > 0 || len(e.line) > 0 {
 			t.young[id] = e
@@ -338,7 +346,7 @@ func (t *targets) forget() {
 }
 
 // part takes an endpoint from its host.
-func (t *targets) part(e *target) {
+func (t *targets) part(e *destination) {
 	if e.host != nil {
 		e.host.targets--
 		t.forgetHost(e.host)

@@ -392,7 +392,7 @@ func TestTargetsKeepTheirBooks(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				slow, fresh := 0, 0
-				endpoints, hosts := map[*target]int{}, map[*host]int{}
+				endpoints, hosts := map[*destination]int{}, map[*host]int{}
 				for _, f := range underWay {
 					endpoints[f.target]++
 					hosts[f.host]++

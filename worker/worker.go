@@ -70,9 +70,7 @@ func New(o Options) *Worker {
 	o.EndpointConcurrency = cmp.Or(o.EndpointConcurrency, o.Concurrency)
 	o.HostConcurrency = cmp.Or(o.HostConcurrency, o.Concurrency)
 	o.SlowAfter = cmp.Or(o.SlowAfter, DefaultSlowAfter)
-	if o.Breaker == (webhook.Breaker{}) {
-		o.Breaker = webhook.DefaultBreaker
-	}
+	o.Breaker = cmp.Or(o.Breaker, webhook.DefaultBreaker)
 	w := &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
 	w.targets = newTargets(w.slots, o)
 	return w

@@ -216,7 +216,7 @@ func (a *App) buildWorker(policy egress.Policy) {
 	})
 	a.worker = worker.New(worker.Options{
 		Store: a.store, Queue: a.queue, Dispatcher: a.dispatcher, Egress: a.egress, Tasks: a.tasks, Policy: webhook.Policy{Schedule: c.RetrySchedule},
-		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
+		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, HostConcurrency: c.HostConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
 	})
 }
 

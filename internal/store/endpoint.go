@@ -300,7 +300,7 @@ func (v View) saveEndpoint(tx *gorm.DB, old webhook.Endpoint, e NewEndpoint) (we
 		}
 	}
 	err := tx.Model(&webhook.Endpoint{}).Where("tenant_id = ? AND id = ?", row.TenantID, row.ID).
-		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "throttle_burst", "metadata", "version",
+		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "throttle_burst", "concurrency", "metadata", "version",
 			"headers", "updated_at").UpdateColumns(&row).Error
 	if uidTaken(err) {
 		return webhook.Endpoint{}, endpointTaken(row.UID)

@@ -19,6 +19,7 @@ const (
 	MaxMessagesPerDay    = 1_000_000_000_000  // that a quota may allow
 	MaxTenantEndpoints   = 100_000_000        // that a quota may allow
 	MaxWeight            = 100                // of a tenant against others
+	MaxConcurrency       = 1000               // requests at once that an endpoint may be set to
 	MaxEndpoints         = 500                // of an application
 	MaxURLLength         = 65536              // bytes of an endpoint's URL
 	MaxHeaders           = 100                // custom headers of an endpoint

@@ -91,6 +91,7 @@ type Endpoint struct {
 	Channels      []string          `gorm:"serializer:textarray"` // nil = whatever the message's channels
 	ThrottleRate  int               `gorm:"serializer:zeronull"`  // messages per second; 0 = none
 	ThrottleBurst int               `gorm:"serializer:zeronull"`  // at once after a pause; 0 = as Rate says
+	Concurrency   int               `gorm:"serializer:zeronull"`  // requests at once from one worker; 0 = as many as it can take
 	Metadata      map[string]string `gorm:"serializer:json"`
 	Version       int
 	Headers       []byte // custom headers, sealed JSON object name → value; nil = none
