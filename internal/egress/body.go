@@ -145,10 +145,10 @@ func (b *body) finish() bool {
 	}
 	for left := maxTrailer; ; {
 		line, err := b.in.line(left)
-		if err != nil {
+		if err != nil || !bytes.HasSuffix(line, []byte("\r\n")) {
 			return false
 		}
-		if len(line) <= 2 && (len(line) == 1 || line[0] == '\r') {
+		if len(line) == 2 {
 			return true
 		}
 		left -= len(line)
