@@ -120,6 +120,9 @@ func statusLine(line []byte) (spoken version, status int, err error) {
 	if len(line) < len("HTTP/1.1 200") || string(line[:len(prefix)]) != prefix || !isDigit(line[5]) || line[6] != '.' || !isDigit(line[7]) || line[8] != ' ' {
 		return spoken, 0, errMalformed
 	}
+	if line[5] == '0' { // HTTP/0.9 has no status line, so this is something else
+		return spoken, 0, errMalformed
+	}
 	rest := bytes.TrimLeft(line[9:], " ")
 	if len(rest) < 3 || len(rest) > 3 && rest[3] != ' ' {
 		return spoken, 0, errMalformed
@@ -255,7 +258,7 @@ func (h *headReader) interpret(size, status int, spoken version) (head, error) {
 		got.header[i] = webhook.Header{Name: name, Value: value}
 	}
 	switch {
-	case spoken[0] == 0 || spoken == version{1, 0}: // they know no codings
+	case spoken == version{1, 0}: // it knows no codings
 		chunked = false
 	case codings > 1 || codings == 1 && !chunked:
 		// One coding, once. Anything else is how two readers come to see two different answers.
