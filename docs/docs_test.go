@@ -245,7 +245,7 @@ func TestRetryScheduleIsTheDefault(t *testing.T) {
 func TestNumbersAreTheConstants(t *testing.T) {
 	page := space.ReplaceAllString(readPage(t, "operating.md"), " ")
 	for _, want := range []string{
-		fmt.Sprintf("at most about %d tasks of up to %d deliveries", dispatch.DefaultWindow, queue.MaxTaskDeliveries),
+		fmt.Sprintf("at most about %d tasks of up to %d deliveries", dispatch.DefaultLiveWindow+dispatch.DefaultFedWindow, queue.MaxTaskDeliveries),
 		fmt.Sprintf("After more than %d times it was handed out alone", webhook.AloneAfter),
 		fmt.Sprintf("after %d it was ended with the class `poison`", webhook.PoisonAfter),
 		fmt.Sprintf("the attempt timeout and %.0f seconds, %.0f seconds in all by default", webhook.LeaseMargin.Seconds(), (egress.DefaultTimeout + webhook.LeaseMargin).Seconds()),

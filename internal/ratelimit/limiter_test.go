@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -279,7 +278,7 @@ func BenchmarkPlan(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if len(plan(wants, 1)) != 64 {
-			b.Fatal(fmt.Sprint("wrong"))
+			b.Fatal("wrong")
 		}
 	}
 }

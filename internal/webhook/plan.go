@@ -28,22 +28,22 @@ func (l Limits) Key() Rate { return Rate{l.KeyRate, l.KeyBurst} }
 
 // Over are the limits of a tenant that differs so from a plan: what it says itself, else what the plan
 // says. A burst belongs to the rate beside it: with a rate of its own, a tenant has not the plan's burst.
-func (own Limits) Over(plan Limits) Limits {
+func (l Limits) Over(plan Limits) Limits {
 	rate := func(own, burst, planned, plannedBurst int) (int, int) {
 		if own != 0 {
 			return own, burst
 		}
 		return planned, cmp.Or(burst, plannedBurst)
 	}
-	var l Limits
-	l.DeliverRate, l.DeliverBurst = rate(own.DeliverRate, own.DeliverBurst, plan.DeliverRate, plan.DeliverBurst)
-	l.PublishRate, l.PublishBurst = rate(own.PublishRate, own.PublishBurst, plan.PublishRate, plan.PublishBurst)
-	l.KeyRate, l.KeyBurst = rate(own.KeyRate, own.KeyBurst, plan.KeyRate, plan.KeyBurst)
-	l.MessagesPerDay = cmp.Or(own.MessagesPerDay, plan.MessagesPerDay)
-	l.MaxEndpoints = cmp.Or(own.MaxEndpoints, plan.MaxEndpoints)
-	l.MaxPayload = cmp.Or(own.MaxPayload, plan.MaxPayload)
-	l.Weight = cmp.Or(own.Weight, plan.Weight, 1)
-	return l
+	var e Limits
+	e.DeliverRate, e.DeliverBurst = rate(l.DeliverRate, l.DeliverBurst, plan.DeliverRate, plan.DeliverBurst)
+	e.PublishRate, e.PublishBurst = rate(l.PublishRate, l.PublishBurst, plan.PublishRate, plan.PublishBurst)
+	e.KeyRate, e.KeyBurst = rate(l.KeyRate, l.KeyBurst, plan.KeyRate, plan.KeyBurst)
+	e.MessagesPerDay = cmp.Or(l.MessagesPerDay, plan.MessagesPerDay)
+	e.MaxEndpoints = cmp.Or(l.MaxEndpoints, plan.MaxEndpoints)
+	e.MaxPayload = cmp.Or(l.MaxPayload, plan.MaxPayload)
+	e.Weight = cmp.Or(l.Weight, plan.Weight, 1)
+	return e
 }
 
 // Plan is a named set of limits that the operator gives to tenants.
