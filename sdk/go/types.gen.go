@@ -247,8 +247,10 @@ type EndpointIn struct {
 	// Absolute; its user:password@, if any, is moved into a sealed Authorization header.
 	URL string `json:"url"`
 	// Only messages with one of these channels; null or empty: whatever their channels.
-	Channels    []string `json:"channels,omitzero"`
-	Description string   `json:"description,omitzero"`
+	Channels []string `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency int    `json:"concurrency,omitzero"`
+	Description string `json:"description,omitzero"`
 	// Nothing is delivered while set, nor later what was due meanwhile.
 	Disabled bool `json:"disabled,omitzero"`
 	// Only messages of these types; null or empty: of every type.
@@ -299,6 +301,7 @@ type Endpoint struct {
 	Channels      []string          `json:"channels"`
 	ThrottleRate  int               `json:"throttleRate"`
 	ThrottleBurst int               `json:"throttleBurst"`
+	Concurrency   *int              `json:"concurrency"`
 	Metadata      map[string]string `json:"metadata"`
 	CreatedAt     time.Time         `json:"createdAt"`
 	UpdatedAt     time.Time         `json:"updatedAt"`
@@ -306,7 +309,9 @@ type Endpoint struct {
 
 // EndpointPatch is for Endpoints.Patch.
 type EndpointPatch struct {
-	Channels    Nullable[[]string] `json:"channels,omitzero"`
+	Channels Nullable[[]string] `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency Nullable[int]      `json:"concurrency,omitzero"`
 	Description Optional[string]   `json:"description,omitzero"`
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
 	EventTypes  Nullable[[]string] `json:"eventTypes,omitzero"`
@@ -379,8 +384,10 @@ type EndpointUpdate struct {
 	// Absolute; its user:password@, if any, is moved into a sealed Authorization header.
 	URL string `json:"url"`
 	// Only messages with one of these channels; null or empty: whatever their channels.
-	Channels    []string `json:"channels,omitzero"`
-	Description string   `json:"description,omitzero"`
+	Channels []string `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency int    `json:"concurrency,omitzero"`
+	Description string `json:"description,omitzero"`
 	// Nothing is delivered while set, nor later what was due meanwhile.
 	Disabled bool `json:"disabled,omitzero"`
 	// Only messages of these types; null or empty: of every type.
