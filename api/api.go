@@ -17,6 +17,7 @@ import (
 	"github.com/posthaste/posthaste/internal/auth"
 	"github.com/posthaste/posthaste/internal/egress"
 	"github.com/posthaste/posthaste/internal/publish"
+	"github.com/posthaste/posthaste/internal/ratelimit"
 	"github.com/posthaste/posthaste/internal/schema"
 	"github.com/posthaste/posthaste/internal/store"
 	"github.com/posthaste/posthaste/internal/task"
@@ -28,6 +29,7 @@ type Options struct {
 	Store          *store.Store
 	Publisher      *publish.Publisher
 	Tasks          *task.Tasks
+	Limiter        *ratelimit.Limiter              // of how fast messages are accepted; nil = no limit of that kind holds
 	Policy         egress.Policy                   // which URLs an endpoint may have
 	Tokens         *auth.AppTokens                 // makes and reads application tokens
 	OperatorToken  auth.OperatorToken              // opens the operator routes; zero = there are none
@@ -66,6 +68,7 @@ type server struct {
 	store     *store.Store
 	publisher *publish.Publisher
 	tasks     *task.Tasks
+	limiter   *ratelimit.Limiter // nil = none
 	policy    egress.Policy
 	operator  auth.OperatorToken
 	log       *slog.Logger
@@ -101,6 +104,7 @@ func New(o Options) (http.Handler, error) {
 		store:     o.Store,
 		publisher: o.Publisher,
 		tasks:     o.Tasks,
+		limiter:   o.Limiter,
 		policy:    o.Policy,
 		operator:  o.OperatorToken,
 		tokens:    o.Tokens,

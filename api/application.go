@@ -10,35 +10,38 @@ import (
 )
 
 type applicationIn struct {
-	Name         string            `json:"name" minLength:"1" maxLength:"65536" doc:"What people call it."`
-	UID          *uidText          `json:"uid,omitempty" nullable:"true"`
-	ThrottleRate *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second to all its endpoints together."`
-	RateLimit    *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
-	Metadata     map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
+	Name          string            `json:"name" minLength:"1" maxLength:"65536" doc:"What people call it."`
+	UID           *uidText          `json:"uid,omitempty" nullable:"true"`
+	ThrottleRate  *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second to all its endpoints together."`
+	ThrottleBurst *int              `json:"throttleBurst,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate."`
+	RateLimit     *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
+	Metadata      map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
 }
 
 type applicationPatch struct {
-	Name         Set[string]            `json:"name,omitempty" minLength:"1" maxLength:"65536"`
-	UID          Opt[uidText]           `json:"uid,omitempty"`
-	ThrottleRate Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
-	RateLimit    Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
-	Metadata     Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
+	Name          Set[string]            `json:"name,omitempty" minLength:"1" maxLength:"65536"`
+	UID           Opt[uidText]           `json:"uid,omitempty"`
+	ThrottleRate  Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
+	ThrottleBurst Opt[int]               `json:"throttleBurst,omitempty" minimum:"0" maximum:"65535"`
+	RateLimit     Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
+	Metadata      Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
 }
 
 type applicationOut struct {
-	ID           webhook.ApplicationID `json:"id"`
-	UID          *string               `json:"uid"`
-	Name         string                `json:"name"`
-	ThrottleRate *int                  `json:"throttleRate"`
-	RateLimit    *int                  `json:"rateLimit" deprecated:"true"`
-	Metadata     map[string]string     `json:"metadata"`
-	CreatedAt    time.Time             `json:"createdAt"`
-	UpdatedAt    time.Time             `json:"updatedAt"`
+	ID            webhook.ApplicationID `json:"id"`
+	UID           *string               `json:"uid"`
+	Name          string                `json:"name"`
+	ThrottleRate  *int                  `json:"throttleRate"`
+	ThrottleBurst *int                  `json:"throttleBurst"`
+	RateLimit     *int                  `json:"rateLimit" deprecated:"true"`
+	Metadata      map[string]string     `json:"metadata"`
+	CreatedAt     time.Time             `json:"createdAt"`
+	UpdatedAt     time.Time             `json:"updatedAt"`
 }
 
 func applicationJSON(a webhook.Application) applicationOut {
 	return applicationOut{
-		ID: a.ID, UID: orNull(a.UID), Name: a.Name, ThrottleRate: orNull(a.ThrottleRate), RateLimit: orNull(a.ThrottleRate),
+		ID: a.ID, UID: orNull(a.UID), Name: a.Name, ThrottleRate: orNull(a.ThrottleRate), ThrottleBurst: orNull(a.ThrottleBurst), RateLimit: orNull(a.ThrottleRate),
 		Metadata: orEmpty(a.Metadata), CreatedAt: a.CreatedAt.UTC(), UpdatedAt: a.UpdatedAt.UTC(),
 	}
 }
@@ -47,7 +50,7 @@ func applicationName(a webhook.Application) string { return a.ID.String() }
 
 func (in applicationIn) application() (webhook.Application, error) {
 	a := webhook.Application{
-		UID: string(orZero(in.UID)), Name: in.Name, ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)),
+		UID: string(orZero(in.UID)), Name: in.Name, ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), ThrottleBurst: orZero(in.ThrottleBurst),
 		Metadata: orEmpty(in.Metadata),
 	}
 	return a, checkApplication(a)
@@ -59,6 +62,9 @@ func checkApplication(a webhook.Application) error {
 		return err
 	}
 	if err := checkLine("name", a.Name); err != nil {
+		return err
+	}
+	if err := checkBurst(a.ThrottleRate, a.ThrottleBurst); err != nil {
 		return err
 	}
 	return checkMetadata(a.Metadata)
@@ -114,6 +120,7 @@ func (s *server) applicationPatch(ctx context.Context, who call, in struct {
 		a.Name = in.Body.Name.Or(a.Name)
 		a.UID = string(in.Body.UID.Or(uidText(a.UID)))
 		a.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(a.ThrottleRate)
+		a.ThrottleBurst = burstOf(a.ThrottleRate, a.ThrottleBurst, in.Body.ThrottleBurst)
 		a.Metadata = orEmpty(in.Body.Metadata.Or(a.Metadata))
 		return checkApplication(*a)
 	})
@@ -129,6 +136,22 @@ func checkMetadata(m map[string]string) error {
 	text, err := json.Marshal(m)
 	if err != nil || len(text) > webhook.MaxMetadata {
 		return webhook.Invalid("metadata", "must be at most %d bytes as JSON", webhook.MaxMetadata)
+	}
+	return nil
+}
+
+// burstOf is what a burst becomes beside a rate: one that nobody asked for goes with the rate it was of.
+func burstOf(rate, was int, sent Opt[int]) int {
+	if rate == 0 && !sent.Sent {
+		return 0
+	}
+	return sent.Or(was)
+}
+
+// checkBurst refuses a burst of nothing.
+func checkBurst(rate, burst int) error {
+	if rate == 0 && burst != 0 {
+		return webhook.Invalid("throttleBurst", "needs throttleRate")
 	}
 	return nil
 }

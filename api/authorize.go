@@ -47,6 +47,8 @@ func (s *server) authorize(c *gin.Context, r route) (call, error) {
 	return call{
 		scopes: known.scopes,
 		rules:  known.rules,
+		limits: known.limits,
+		key:    known.key.ID,
 		view:   s.store.View(webhook.Scope{Tenant: known.key.TenantID}),
 	}, nil
 }

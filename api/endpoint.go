@@ -16,19 +16,21 @@ import (
 // EndpointUpdate is what of an endpoint a PUT replaces. It is exported for huma, which documents the
 // fields of embedded types only then.
 type EndpointUpdate struct {
-	URL          string            `json:"url" minLength:"1" maxLength:"65536" doc:"Absolute; its user:password@, if any, is moved into a sealed Authorization header."`
-	UID          *uidText          `json:"uid,omitempty" nullable:"true"`
-	Description  string            `json:"description,omitempty" maxLength:"65536"`
-	Disabled     bool              `json:"disabled,omitempty" doc:"Nothing is delivered while set, nor later what was due meanwhile."`
-	EventTypes   []eventTypeName   `json:"eventTypes,omitempty" nullable:"true" maxItems:"500" doc:"Only messages of these types; null or empty: of every type."`
-	FilterTypes  []eventTypeName   `json:"filterTypes,omitempty" nullable:"true" maxItems:"500" deprecated:"true" doc:"The older name of eventTypes."`
-	Channels     []channelName     `json:"channels,omitempty" nullable:"true" maxItems:"10" doc:"Only messages with one of these channels; null or empty: whatever their channels."`
-	ThrottleRate *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second."`
-	RateLimit    *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
-	Ordering     string            `json:"ordering,omitempty" enum:"none,fifo" default:"none" doc:"fifo: messages go one after the other, in the order in which they were accepted."`
-	OnExhausted  string            `json:"onExhausted,omitempty" enum:"block,skip" default:"block" doc:"What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until it is skipped or taken, or they go on."`
-	Metadata     map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
-	Version      *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
+	URL           string            `json:"url" minLength:"1" maxLength:"65536" doc:"Absolute; its user:password@, if any, is moved into a sealed Authorization header."`
+	UID           *uidText          `json:"uid,omitempty" nullable:"true"`
+	Description   string            `json:"description,omitempty" maxLength:"65536"`
+	Disabled      bool              `json:"disabled,omitempty" doc:"Nothing is delivered while set, nor later what was due meanwhile."`
+	EventTypes    []eventTypeName   `json:"eventTypes,omitempty" nullable:"true" maxItems:"500" doc:"Only messages of these types; null or empty: of every type."`
+	FilterTypes   []eventTypeName   `json:"filterTypes,omitempty" nullable:"true" maxItems:"500" deprecated:"true" doc:"The older name of eventTypes."`
+	Channels      []channelName     `json:"channels,omitempty" nullable:"true" maxItems:"10" doc:"Only messages with one of these channels; null or empty: whatever their channels."`
+	ThrottleRate  *int              `json:"throttleRate,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"Messages per second."`
+	ThrottleBurst *int              `json:"throttleBurst,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate."`
+	RateLimit     *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
+	Concurrency   *int              `json:"concurrency,omitempty" nullable:"true" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
+	Ordering      string            `json:"ordering,omitempty" enum:"none,fifo" default:"none" doc:"fifo: messages go one after the other, in the order in which they were accepted."`
+	OnExhausted   string            `json:"onExhausted,omitempty" enum:"block,skip" default:"block" doc:"What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until it is skipped or taken, or they go on."`
+	Metadata      map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
+	Version       *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
 }
 
 // endpointIn is a new endpoint.
@@ -39,46 +41,50 @@ type endpointIn struct {
 }
 
 type endpointPatch struct {
-	URL          Set[string]            `json:"url,omitempty" minLength:"1" maxLength:"65536"`
-	UID          Opt[uidText]           `json:"uid,omitempty"`
-	Description  Set[string]            `json:"description,omitempty" maxLength:"65536"`
-	Disabled     Set[bool]              `json:"disabled,omitempty"`
-	EventTypes   Opt[[]eventTypeName]   `json:"eventTypes,omitempty" maxItems:"500"`
-	FilterTypes  Opt[[]eventTypeName]   `json:"filterTypes,omitempty" maxItems:"500" deprecated:"true"`
-	Channels     Opt[[]channelName]     `json:"channels,omitempty" maxItems:"10"`
-	ThrottleRate Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
-	RateLimit    Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
-	Ordering     Set[string]            `json:"ordering,omitempty" enum:"none,fifo"`
-	OnExhausted  Set[string]            `json:"onExhausted,omitempty" enum:"block,skip"`
-	Metadata     Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
-	Version      Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
-	Secret       Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
+	URL           Set[string]            `json:"url,omitempty" minLength:"1" maxLength:"65536"`
+	UID           Opt[uidText]           `json:"uid,omitempty"`
+	Description   Set[string]            `json:"description,omitempty" maxLength:"65536"`
+	Disabled      Set[bool]              `json:"disabled,omitempty"`
+	EventTypes    Opt[[]eventTypeName]   `json:"eventTypes,omitempty" maxItems:"500"`
+	FilterTypes   Opt[[]eventTypeName]   `json:"filterTypes,omitempty" maxItems:"500" deprecated:"true"`
+	Channels      Opt[[]channelName]     `json:"channels,omitempty" maxItems:"10"`
+	ThrottleRate  Opt[int]               `json:"throttleRate,omitempty" minimum:"0" maximum:"65535"`
+	ThrottleBurst Opt[int]               `json:"throttleBurst,omitempty" minimum:"0" maximum:"65535"`
+	RateLimit     Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
+	Concurrency   Opt[int]               `json:"concurrency,omitempty" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
+	Ordering      Set[string]            `json:"ordering,omitempty" enum:"none,fifo"`
+	OnExhausted   Set[string]            `json:"onExhausted,omitempty" enum:"block,skip"`
+	Metadata      Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
+	Version       Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
+	Secret        Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
 }
 
 type endpointOut struct {
-	ID           webhook.EndpointID `json:"id"`
-	UID          *string            `json:"uid"`
-	URL          string             `json:"url"`
-	Description  string             `json:"description"`
-	Disabled     bool               `json:"disabled"`
-	EventTypes   []string           `json:"eventTypes" nullable:"true"`
-	FilterTypes  []string           `json:"filterTypes" nullable:"true" deprecated:"true"`
-	Channels     []string           `json:"channels" nullable:"true"`
-	ThrottleRate *int               `json:"throttleRate"`
-	RateLimit    *int               `json:"rateLimit" deprecated:"true"`
-	Ordering     string             `json:"ordering" enum:"none,fifo"`
-	OnExhausted  string             `json:"onExhausted" enum:"block,skip"`
-	Metadata     map[string]string  `json:"metadata"`
-	Version      int                `json:"version" deprecated:"true"`
-	CreatedAt    time.Time          `json:"createdAt"`
-	UpdatedAt    time.Time          `json:"updatedAt"`
+	ID            webhook.EndpointID `json:"id"`
+	UID           *string            `json:"uid"`
+	URL           string             `json:"url"`
+	Description   string             `json:"description"`
+	Disabled      bool               `json:"disabled"`
+	EventTypes    []string           `json:"eventTypes" nullable:"true"`
+	FilterTypes   []string           `json:"filterTypes" nullable:"true" deprecated:"true"`
+	Channels      []string           `json:"channels" nullable:"true"`
+	ThrottleRate  *int               `json:"throttleRate"`
+	ThrottleBurst *int               `json:"throttleBurst"`
+	RateLimit     *int               `json:"rateLimit" deprecated:"true"`
+	Concurrency   *int               `json:"concurrency"`
+	Ordering      string             `json:"ordering" enum:"none,fifo"`
+	OnExhausted   string             `json:"onExhausted" enum:"block,skip"`
+	Metadata      map[string]string  `json:"metadata"`
+	Version       int                `json:"version" deprecated:"true"`
+	CreatedAt     time.Time          `json:"createdAt"`
+	UpdatedAt     time.Time          `json:"updatedAt"`
 }
 
 func endpointJSON(e webhook.Endpoint) endpointOut {
 	return endpointOut{
 		ID: e.ID, UID: orNull(e.UID), URL: e.URL, Description: e.Description, Disabled: e.Disabled,
 		EventTypes: e.EventTypes, FilterTypes: e.EventTypes, Channels: e.Channels,
-		ThrottleRate: orNull(e.ThrottleRate), RateLimit: orNull(e.ThrottleRate), Metadata: orEmpty(e.Metadata),
+		ThrottleRate: orNull(e.ThrottleRate), ThrottleBurst: orNull(e.ThrottleBurst), RateLimit: orNull(e.ThrottleRate), Concurrency: orNull(e.Concurrency), Metadata: orEmpty(e.Metadata),
 		Ordering: string(cmp.Or(e.Ordering, webhook.OrderingNone)), OnExhausted: string(cmp.Or(e.OnExhausted, webhook.ExhaustedBlocks)),
 		Version: max(e.Version, 1), CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
@@ -100,7 +106,8 @@ func (in EndpointUpdate) endpoint(policy egress.Policy) (store.NewEndpoint, erro
 		UID: string(orZero(in.UID)), Description: in.Description, Disabled: in.Disabled,
 		EventTypes: plain(types), Channels: plain(in.Channels),
 		Ordering: webhook.Ordering(in.Ordering), OnExhausted: webhook.OnExhausted(in.OnExhausted),
-		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
+		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), ThrottleBurst: orZero(in.ThrottleBurst),
+		Concurrency: orZero(in.Concurrency), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
 	}}
 	if err := setURL(&e, policy, in.URL); err != nil {
 		return e, err
@@ -125,6 +132,9 @@ func setURL(e *store.NewEndpoint, policy egress.Policy, raw string) error {
 // checkEndpoint is the rules that a schema cannot say.
 func checkEndpoint(e webhook.Endpoint) error {
 	if err := checkUID(e.UID, e.ID.Prefix()); err != nil {
+		return err
+	}
+	if err := checkBurst(e.ThrottleRate, e.ThrottleBurst); err != nil {
 		return err
 	}
 	return checkMetadata(e.Metadata)
@@ -226,6 +236,8 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 		e.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(e.ThrottleRate)
 		e.Ordering = webhook.Ordering(in.Body.Ordering.Or(string(e.Ordering)))
 		e.OnExhausted = webhook.OnExhausted(in.Body.OnExhausted.Or(string(e.OnExhausted)))
+		e.ThrottleBurst = burstOf(e.ThrottleRate, e.ThrottleBurst, in.Body.ThrottleBurst)
+		e.Concurrency = in.Body.Concurrency.Or(e.Concurrency)
 		e.Metadata = orEmpty(in.Body.Metadata.Or(e.Metadata))
 		e.Version = in.Body.Version.Or(e.Version)
 		e.Secret = secret

@@ -81,6 +81,9 @@ func TestEndpointRules(t *testing.T) {
 		{"channel over it", obj{"url": hookURL, "channels": []string{"ok", strings.Repeat("c", webhook.MaxChannelLength+1)}}, 422, "body.channels.[1]"},
 		{"channel of the wider alphabet", obj{"url": hookURL, "channels": []string{"a:b+c"}}, 201, ""},
 		{"channel with a space", obj{"url": hookURL, "channels": []string{"a b"}}, 422, "body.channels.[0]"},
+		{"concurrency at the limit", obj{"url": hookURL, "concurrency": webhook.MaxConcurrency}, 201, ""},
+		{"concurrency over it", obj{"url": hookURL, "concurrency": webhook.MaxConcurrency + 1}, 422, "body.concurrency"},
+		{"concurrency 0", obj{"url": hookURL, "concurrency": 0}, 422, "body.concurrency"},
 		{"shortest secret", obj{"url": hookURL, "secret": secret(signature.MinHMACKey)}, 201, ""},
 		{"too short a secret", obj{"url": hookURL, "secret": secret(signature.MinHMACKey - 1)}, 422, "body.secret"},
 		{"longest secret", obj{"url": hookURL, "secret": secret(signature.MaxHMACKey)}, 201, ""},
@@ -99,6 +102,26 @@ func TestEndpointRules(t *testing.T) {
 			t.Errorf("%s: at %s, want %s", c.what, locOf(got), c.loc)
 		}
 	}
+}
+
+func TestConcurrencyOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	a := setup(t).tenant()
+	path := "/app/" + a.app() + "/endpoint"
+	check := func(got result, want any) {
+		t.Helper()
+		if c, ok := got.fields()["concurrency"]; !ok || c != want {
+			t.Errorf("concurrency %v, want %v", c, want)
+		}
+	}
+	one := path + "/" + a.post(path, obj{"url": hookURL, "concurrency": 5}).want(201).str("id")
+	check(a.get(one).want(200), 5.0)
+	check(a.patch(one, obj{"description": "d"}).want(200), 5.0)
+	check(a.patch(one, obj{"concurrency": 6}).want(200), 6.0)
+	check(a.patch(one, obj{"concurrency": nil}).want(200), nil)
+	check(a.put(one, obj{"url": hookURL, "concurrency": 7}).want(200), 7.0)
+	check(a.put(one, obj{"url": hookURL}).want(200), nil)
+	check(a.get(one).want(200), nil)
 }
 
 func TestEndpointsPerApplicationAreLimited(t *testing.T) {

@@ -39,8 +39,17 @@ const (
 	typeUIDOther   = "application_uid_mismatch"
 )
 
-// retryAfter is what a caller that was turned away for now is told to wait.
+// retryAfter is what a caller that was turned away for now is told to wait, unless the error knows better.
 const retryAfter = time.Second
+
+// retryAfterOf is after how many whole seconds the same may succeed; sooner, it would not.
+func retryAfterOf(err error) int {
+	after := retryAfter
+	if e, ok := errors.AsType[*webhook.Error](err); ok && e.After > 0 {
+		after = e.After
+	}
+	return int((after + time.Second - 1) / time.Second)
+}
 
 var (
 	errNoRoute    error = &webhook.Error{Kind: webhook.KindNotFound, Code: "not_found", Detail: "There is nothing at this path; what there is stands at " + docsPath}
@@ -135,7 +144,7 @@ func (s *server) fail(c *gin.Context, err error) {
 		c.Header("WWW-Authenticate", "Bearer")
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		if c.Writer.Header().Get("Retry-After") == "" {
-			c.Header("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
+			c.Header("Retry-After", strconv.Itoa(retryAfterOf(err)))
 		}
 	}
 	text, encodeErr := encode(body)

@@ -24,7 +24,7 @@ func exampleBytes(n byte) [16]byte {
 // parameterExamples are values of path parameters.
 var parameterExamples = map[string]string{
 	"app_id": "acme", "endpoint_id": "main", "msg_id": "invoice-1043-paid", "attempt_id": exampleAttempt,
-	"event_type_name": "invoice.paid", "tenant_id": "shop", "key_id": "billing",
+	"event_type_name": "invoice.paid", "tenant_id": "shop", "key_id": "billing", "plan_name": "pro",
 }
 
 // bodyExamples are whole requests, by schema. A test sends each of them.
@@ -52,7 +52,8 @@ var bodyExamples = map[string]string{
 	"BulkExpungeIn":          `{"ids": ["invoice-1043-paid", "invoice-1044-paid"]}`,
 	"PrecheckIn":             `{"eventType": "invoice.paid", "channels": ["eu"]}`,
 	"TenantIn":               `{"name": "Shop", "uid": "shop"}`,
-	"TenantPatch":            `{"schemaValidation": "warn", "strictEventTypes": true}`,
+	"TenantPatch":            `{"schemaValidation": "warn", "limits": {"messagesPerDay": 5000000}}`,
+	"PlanIn":                 `{"limits": {"publishRate": 500, "keyRate": 200, "deliverRate": 1000, "messagesPerDay": 1000000, "maxEndpoints": 2000, "weight": 4}}`,
 	"ApiKeyIn":               `{"name": "billing service", "uid": "billing", "scopes": ["send"]}`,
 	"ApiKeyExpireIn":         `{"at": null}`,
 }
@@ -86,6 +87,10 @@ var propertyExamples = map[string]any{
 	"tlsVersion": "TLS 1.3", "certificateExpiry": "2026-09-01T00:00:00Z", "reusedConnection": false, "signedWith": json.RawMessage(`["sec_0ERdNLVPMCog7ELvhDox8JCc1UT"]`),
 	"dnsUs": 1180, "connectUs": 9420, "tlsUs": 21050, "firstByteUs": 83110, "readUs": 240, "totalUs": 84020,
 	"success": 4817, "fail": 12, "pending": 0, "sending": 1, "canceled": 0,
+
+	"plan": "pro", "PlanOut.name": "pro", "deliverRate": 1000, "deliverBurst": 100, "publishRate": 500, "publishBurst": 50, "keyRate": 200, "keyBurst": 20,
+	"messagesPerDay": 1000000, "maxEndpoints": 2000, "maxPayload": 262144, "weight": 4,
+	"messagesToday": 48170, "resetsAt": "2026-03-03T00:00:00Z", "endpoints": 312,
 
 	"done": true, "code": "not_found", "ErrorOut.detail": "Entity not found", "requestId": "req_4f1c0e9a7b52d8363e0a9c41b7f5d281",
 	"loc": json.RawMessage(`["body", "url"]`), "msg": "url must be an absolute URL", "FieldOut.type": "value_error",

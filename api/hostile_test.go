@@ -44,7 +44,7 @@ func TestHostileBodies(t *testing.T) {
 	r := setup(t)
 	a := r.tenant()
 	values := a.objects()
-	values["tenant_id"], values["key_id"] = a.id.String(), "nobody"
+	values["tenant_id"], values["key_id"], values["plan_name"] = a.id.String(), "nobody", "nothing"
 	for _, op := range operations(golden(t)) {
 		if op.doc["requestBody"] == nil {
 			continue
@@ -76,7 +76,7 @@ func TestHostilePathsAndQueries(t *testing.T) {
 	r := setup(t)
 	a := r.tenant()
 	values := a.objects()
-	values["tenant_id"] = a.id.String()
+	values["tenant_id"], values["plan_name"] = a.id.String(), "nothing"
 	junk := []string{
 		"%00", "%ff", "a%2Fb", "..%2f..", "%2e%2e", "%0d%0ax:y", "'%20OR%201=1--", strings.Repeat("a", 300), "app_", "ep_" + strings.Repeat("z", 27),
 		"msg_" + strings.Repeat("0", 27), "%E2%80%AE", "%25", "$1", "*", "null",

@@ -51,6 +51,7 @@ type keyring struct {
 type knownKey struct {
 	key     webhook.APIKey
 	rules   webhook.PublishRules // of the tenant, and as old as the key
+	limits  webhook.Limits       // likewise
 	scopes  auth.Scopes
 	asked   time.Time
 	touched time.Time
@@ -94,7 +95,7 @@ func (k *keyring) ask(ctx context.Context, digest [sha256.Size]byte, before know
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	asked := k.now() // before the query: a revocation during it must count from here
-	key, rules, err := k.store.APIKeyAndRules(ctx, digest)
+	p, err := k.store.PrincipalByDigest(ctx, digest)
 	if kind := webhook.KindOf(err); err != nil && (kind == webhook.KindUnauthorized || kind == webhook.KindNotFound) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -108,14 +109,14 @@ func (k *keyring) ask(ctx context.Context, digest [sha256.Size]byte, before know
 	if err != nil {
 		return knownKey{}, err
 	}
-	scopes, err := auth.ParseScopes(key.Scopes)
+	scopes, err := auth.ParseScopes(p.Key.Scopes)
 	if err != nil { // written by a newer version: what we do not understand allows nothing
 		return knownKey{}, errToken
 	}
-	found := knownKey{key: key, rules: rules, scopes: scopes, asked: asked, touched: before.touched}
+	found := knownKey{key: p.Key, rules: p.Rules, limits: p.Limits, scopes: scopes, asked: asked, touched: before.touched}
 	if asked.Sub(found.touched) >= touchEvery {
 		found.touched = asked
-		k.touch(ctx, key.ID, asked)
+		k.touch(ctx, p.Key.ID, asked)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -171,6 +171,9 @@ func (s *server) publishTogether(c *gin.Context, who call) (store.Response, erro
 		return store.Response{}, err
 	}
 	ctx := c.Request.Context()
+	if err := s.mayPublish(ctx, who, len(b.Requests)); err != nil {
+		return store.Response{}, err
+	}
 	r, err := s.publisher.AcceptTogether(ctx, b)
 	if inline != nil && errors.Is(err, webhook.ErrNotFound) {
 		if err := s.applicationInline(ctx, who, b.Application, inline); err != nil {
@@ -186,7 +189,7 @@ func (s *server) publishTogether(c *gin.Context, who call) (store.Response, erro
 
 // readBatch reads and checks all of a batch.
 func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline applicationInline, err error) {
-	b = publish.Batch{Tenant: who.view.Scope().Tenant, Application: c.Param("app_id")}
+	b = publish.Batch{Tenant: who.view.Scope().Tenant, Application: c.Param("app_id"), Quota: who.limits.MessagesPerDay}
 	if !isName(b.Application) {
 		return b, nil, invalidAt(typeValue, []string{"path", "app_id_or_uid"}, breaksAlphabet(nameAlphabet, webhook.MaxUIDLength))
 	}
@@ -221,6 +224,9 @@ func (s *server) readBatch(c *gin.Context, who call) (b publish.Batch, inline ap
 	rules := s.rulesOf(who)
 	for i, item := range in.Messages.list {
 		r, err := batchRequest(item, s.now())
+		if err == nil {
+			err = checkSize(who, r.Message)
+		}
 		if err == nil && who.rules.AreAny() {
 			out[i].Warnings, err = rules.check(c.Request.Context(), r.Message)
 			if kind := webhook.KindOf(err); err != nil && kind != webhook.KindInvalid {

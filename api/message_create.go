@@ -110,8 +110,15 @@ func (s *server) publishOne(c *gin.Context, who call) (m webhook.Message, withCo
 		return m, false, nil, err
 	}
 	ctx := c.Request.Context()
+	if err := s.mayPublish(ctx, who, 1); err != nil {
+		return m, false, nil, err
+	}
+	r.Quota = who.limits.MessagesPerDay
 	var said []string
 	refused := checkDelay(r, s.now())
+	if refused == nil {
+		refused = checkSize(who, r.Message)
+	}
 	if refused == nil && who.rules.AreAny() {
 		said, refused = s.rulesOf(who).check(ctx, r.Message)
 	}

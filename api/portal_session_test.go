@@ -46,6 +46,10 @@ var customerMay = map[string]auth.Capability{
 	"v1.message-attempt.list-attempted-messages":     auth.ViewBase,
 	"v1.message-attempt.list-attempted-destinations": auth.ViewBase,
 	"v1.message-attempt.resend":                      auth.CreateAttempts,
+	"v1.endpoint.get-status":                         auth.ViewBase,
+	"v1.endpoint.pause":                              auth.ManageEndpoint,
+	"v1.endpoint.resume":                             auth.ManageEndpoint,
+	"v1.endpoint.cancel-pending":                     auth.ManageEndpoint,
 	"v1.endpoint.recover":                            auth.CreateAttempts,
 	"v1.endpoint.recover-dry-run":                    auth.CreateAttempts,
 	"v1.endpoint.replay-missing":                     auth.CreateAttempts,
@@ -104,7 +108,7 @@ func TestCustomersMayDoWhatTheContractListsAndNothingElse(t *testing.T) {
 			for _, app := range []string{values["app_id"], "by-uid"} {
 				in := maps.Clone(values)
 				in["app_id"] = app
-				in["tenant_id"], in["key_id"] = owner.id.String(), "nobody"
+				in["tenant_id"], in["key_id"], in["plan_name"] = owner.id.String(), "nobody", "nothing"
 				if id == "v1.endpoint.delete" {
 					in["endpoint_id"] = owner.endpoint(app)
 				}

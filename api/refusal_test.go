@@ -248,7 +248,8 @@ func (r *rig) every(f func(op operation, path, token string)) {
 	t.Helper()
 	a := r.tenant()
 	values := a.objects()
-	values["tenant_id"], values["key_id"] = a.id.String(), "the-key"
+	values["tenant_id"], values["key_id"], values["plan_name"] = a.id.String(), "the-key", "the-plan"
+	r.do("PUT", plansPath+"/the-plan", operatorToken, obj{"limits": obj{}}).want(201)
 	r.do("POST", tenantsPath+"/"+a.id.String()+"/api-key", operatorToken, obj{"name": "n", "uid": "the-key", "scopes": []string{"read"}}).want(201)
 	session := a.post("/auth/app-portal-access/"+values["app_id"], nil).want(200).str("token")
 	conn := r.sql()

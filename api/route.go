@@ -41,6 +41,8 @@ type route struct {
 type call struct {
 	scopes auth.Scopes          // of an API key
 	rules  webhook.PublishRules // of the tenant
+	limits webhook.Limits       // of the tenant
+	key    webhook.APIKeyID     // zero = it is none
 	app    *auth.AppClaims      // of an application token; nil = it is an API key
 	view   store.View           // not the operator's; inside an idempotent POST, bound to its transaction
 

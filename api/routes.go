@@ -24,6 +24,8 @@ const (
 	tenantsPath      = operatorPath + "/tenant"
 	oneTenant        = tenantsPath + "/{tenant_id}"
 	apiKeysPath      = oneTenant + "/api-key"
+	plansPath        = operatorPath + "/plan"
+	onePlan          = plansPath + "/{plan_name}"
 )
 
 var (
@@ -73,6 +75,11 @@ func (s *server) routes() []route {
 		customer(auth.ManageEndpoint, tenant(auth.Write, put, oneEndpoint+"/headers", "v1.endpoint.update-headers", "Replace an endpoint's custom headers", noContent, handle(s.endpointHeadersPut))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, patch, oneEndpoint+"/headers", "v1.endpoint.patch-headers", "Change some of an endpoint's custom headers", noContent, handle(s.endpointHeadersPatch))),
 		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/stats", "v1.endpoint.get-stats", "Count the attempts to an endpoint", ok, handle(s.endpointStats))),
+		customer(auth.ViewBase, tenant(auth.Read, get, oneEndpoint+"/status", "v1.endpoint.get-status", "Get how an endpoint's deliveries go", ok, handle(s.endpointStatus))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/pause", "v1.endpoint.pause", "Hold back what an endpoint is owed", ok, handle(s.endpointPause))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/resume", "v1.endpoint.resume", "Let an endpoint's deliveries go on", ok, handle(s.endpointResume))),
+		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/cancel-pending", "v1.endpoint.cancel-pending", "End what an endpoint is owed and is not under way", ok, handle(s.endpointCancelPending))),
+		tenant(auth.Read, get, basePath+"/backlog", "v1.backlog.get", "Count what all endpoints are owed", ok, handle(s.backlog)),
 		customer(auth.CreateAttempts, optional(tenant(auth.Send, post, oneEndpoint+"/skip", "v1.endpoint.skip", "Skip the first message in an ordered endpoint's line", ok, handle(s.endpointSkip)))),
 		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
@@ -122,13 +129,19 @@ func (s *server) routes() []route {
 		tenant(auth.Write, post, oneTask+"/resume", "v1.background-task.resume", "Let a background task go on", ok, handle(s.taskResume)),
 		tenant(auth.Write, post, oneTask+"/cancel", "v1.background-task.cancel", "End a background task", ok, handle(s.taskCancel)),
 
+		tenant(auth.Read, get, basePath+"/limits", "v1.limits.get", "Get what you may use and how much of it is used", ok, handle(s.limitsGet)),
+
 		operator(get, tenantsPath, "v1.operator.tenant.list", "List tenants", ok, handle(s.tenantList)),
 		operator(post, tenantsPath, "v1.operator.tenant.create", "Create a tenant", upserted, handle(s.tenantCreate)),
 		operator(get, oneTenant, "v1.operator.tenant.get", "Get a tenant", ok, handle(s.tenantGet)),
-		operator(patch, oneTenant, "v1.operator.tenant.patch", "Change a tenant's name and rules", ok, handle(s.tenantPatch)),
+		operator(patch, oneTenant, "v1.operator.tenant.patch", "Change a tenant's name, rules, plan and limits", ok, handle(s.tenantPatch)),
 		operator(del, oneTenant, "v1.operator.tenant.delete", "Delete a tenant", noContent, handle(s.tenantDelete)),
 		operator(get, apiKeysPath, "v1.operator.api-key.list", "List a tenant's API keys", ok, handle(s.apiKeyList)),
 		operator(post, apiKeysPath, "v1.operator.api-key.create", "Create an API key", upserted, handle(s.apiKeyCreate)),
 		optional(operator(post, apiKeysPath+"/{key_id}/expire", "v1.operator.api-key.expire", "End an API key", noContent, handle(s.apiKeyExpire))),
+		operator(get, plansPath, "v1.operator.plan.list", "List plans", ok, handle(s.planList)),
+		operator(get, onePlan, "v1.operator.plan.get", "Get a plan", ok, handle(s.planGet)),
+		operator(put, onePlan, "v1.operator.plan.update", "Replace or create a plan", upserted, handle(s.planPut)),
+		operator(del, onePlan, "v1.operator.plan.delete", "Delete a plan", noContent, handle(s.planDelete)),
 	}
 }

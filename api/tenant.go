@@ -11,8 +11,10 @@ import (
 )
 
 type tenantIn struct {
-	Name string   `json:"name" minLength:"1" maxLength:"1024"`
-	UID  *uidText `json:"uid,omitempty" nullable:"true"`
+	Name   string    `json:"name" minLength:"1" maxLength:"1024"`
+	UID    *uidText  `json:"uid,omitempty" nullable:"true"`
+	Plan   *planName `json:"plan,omitempty" nullable:"true"`
+	Limits limitsIn  `json:"limits,omitempty" doc:"Where they differ from the plan's."`
 }
 
 type tenantOut struct {
@@ -24,12 +26,18 @@ type tenantOut struct {
 
 	SchemaValidation validationMode `json:"schemaValidation"`
 	StrictEventTypes bool           `json:"strictEventTypes" doc:"Refuse messages of event types that do not exist or are archived."`
+
+	Plan            *string           `json:"plan" doc:"The name of its plan; null: none."`
+	Limits          operatorLimitsOut `json:"limits" doc:"Where they differ from the plan's; null: they do not."`
+	EffectiveLimits operatorLimitsOut `json:"effectiveLimits" doc:"What holds; null: no limit."`
 }
 
 type tenantPatch struct {
 	Name             Set[string]         `json:"name,omitempty" minLength:"1" maxLength:"1024"`
 	SchemaValidation Set[validationMode] `json:"schemaValidation,omitempty"`
 	StrictEventTypes Set[bool]           `json:"strictEventTypes,omitempty"`
+	Plan             Opt[planName]       `json:"plan,omitempty"`
+	Limits           Set[limitsIn]       `json:"limits,omitempty" doc:"Replaces what was there as a whole."`
 }
 
 // validationMode is a webhook.SchemaValidation and its rule.
@@ -49,6 +57,7 @@ func tenantJSON(t webhook.Tenant) tenantOut {
 	return tenantOut{
 		ID: t.ID, UID: orNull(t.UID), Name: t.Name, CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
 		SchemaValidation: validationMode(t.SchemaValidation), StrictEventTypes: t.StrictEventTypes,
+		Plan: orNull(t.Plan), Limits: operatorLimitsJSON(t.Limits), EffectiveLimits: operatorLimitsJSON(t.Effective),
 	}
 }
 
@@ -59,7 +68,11 @@ type tenantPath struct {
 }
 
 func (s *server) tenantCreate(ctx context.Context, _ call, in struct{ Body tenantIn }) (int, tenantOut, error) {
-	t := webhook.Tenant{Name: in.Body.Name, UID: string(orZero(in.Body.UID))}
+	t := webhook.Tenant{Name: in.Body.Name, UID: string(orZero(in.Body.UID)), Plan: string(orZero(in.Body.Plan))}
+	var err error
+	if t.Limits, err = in.Body.Limits.limits(); err != nil {
+		return 0, tenantOut{}, err
+	}
 	if err := checkUID(t.UID, t.ID.Prefix()); err != nil {
 		return 0, tenantOut{}, err
 	}
@@ -88,7 +101,15 @@ func (s *server) tenantPatch(ctx context.Context, _ call, in struct {
 	tenantPath
 	Body tenantPatch
 }) (int, tenantOut, error) {
+	limits, err := in.Body.Limits.Value.limits()
+	if err != nil {
+		return 0, tenantOut{}, err
+	}
 	t, err := s.store.PatchTenant(ctx, in.Tenant, func(t *webhook.Tenant) error {
+		t.Plan = string(in.Body.Plan.Or(planName(t.Plan)))
+		if in.Body.Limits.Sent {
+			t.Limits = limits
+		}
 		t.Name = in.Body.Name.Or(t.Name)
 		t.SchemaValidation = webhook.SchemaValidation(in.Body.SchemaValidation.Or(validationMode(t.SchemaValidation)))
 		t.StrictEventTypes = in.Body.StrictEventTypes.Or(t.StrictEventTypes)

@@ -17,6 +17,7 @@ type (
 	channelName   string
 	tagName       string
 	flagName      string
+	planName      string
 )
 
 const nameAlphabet = "._-"
@@ -35,6 +36,9 @@ func (tagName) Schema(huma.Registry) *huma.Schema {
 }
 func (flagName) Schema(huma.Registry) *huma.Schema {
 	return textSchema(nameAlphabet, webhook.MaxUIDLength, "The name of a feature flag.")
+}
+func (planName) Schema(huma.Registry) *huma.Schema {
+	return textSchema(nameAlphabet, webhook.MaxUIDLength, "The name of a plan.")
 }
 
 const (

@@ -32,6 +32,7 @@ var bodies = map[string]string{
 	"v1.authentication.expire-all":        `{}`,
 	"v1.operator.tenant.create":           `{"name":"new"}`,
 	"v1.operator.api-key.create":          `{"name":"new","scopes":["read"]}`,
+	"v1.operator.plan.update":             `{"limits":{"publishRate":1000}}`,
 	"v1.operator.api-key.expire":          `{}`,
 	"v1.message.create-batch":             `{"messages":[{"eventType":"user.created","payload":{"changed":true}}]}`,
 	"v1.endpoint.send-example":            `{"eventType":"svix.ping"}`,

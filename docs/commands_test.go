@@ -339,7 +339,7 @@ func TestCommands(t *testing.T) {
 	})
 	p := startProduct(t, bin)
 	for _, page := range []struct{ path, name string }{
-		{"sending.md", "sending"}, {"receiving.md", "receiving"}, {"operating.md", "operating"}, {"conventions.md", "conventions"}, {"replaying.md", "replaying"}, {"../README.md", "readme"},
+		{"sending.md", "sending"}, {"receiving.md", "receiving"}, {"operating.md", "operating"}, {"conventions.md", "conventions"}, {"replaying.md", "replaying"}, {"limits-and-fairness.md", "limits"}, {"../README.md", "readme"},
 	} {
 		t.Run(page.name, func(t *testing.T) {
 			s := newSession(t, p.dir, environ(bin, "DATABASE_URL="+p.databaseURL, "POSTHASTE_OPERATOR_TOKEN="+operatorToken),

@@ -87,7 +87,12 @@ var limits = []struct {
 	{"`sessionIds` of one request", count(webhook.MaxSessionLabels), "MaxSessionLabels"},
 	{"one schema, as JSON", size(webhook.MaxSchema), "MaxSchema"},
 	{"levels of objects and lists in a schema", count(webhook.MaxSchemaDepth), "MaxSchemaDepth"},
-	{"`throttleRate`", count(webhook.MaxThrottleRate) + " per second", "MaxThrottleRate"},
+	{"`throttleRate`, and `throttleBurst` beside it", count(webhook.MaxThrottleRate) + " per second, and at once", "MaxThrottleRate"},
+	{"`concurrency` of an endpoint", count(webhook.MaxConcurrency) + " requests at once", "MaxConcurrency"},
+	{"a tenant's rates, and their bursts", count(webhook.MaxRate) + " per second, and at once", "MaxRate"},
+	{"a tenant's messages of a day", count(webhook.MaxMessagesPerDay), "MaxMessagesPerDay"},
+	{"a tenant's endpoints", count(webhook.MaxTenantEndpoints), "MaxTenantEndpoints"},
+	{"a tenant's weight", count(webhook.MaxWeight), "MaxWeight"},
 	{"kept part of a receiver's answer", size(webhook.MaxKeptResponse), "MaxKeptResponse"},
 	{"time that one recovery spans", hours(webhook.MaxRecoverRange) + fmt.Sprintf(" and %.0f minutes", webhook.RangeSlack.Minutes()), "MaxRecoverRange RangeSlack"},
 	{"background tasks of an application at once", count(webhook.MaxRunningTasks), "MaxRunningTasks"},
@@ -240,7 +245,7 @@ func TestRetryScheduleIsTheDefault(t *testing.T) {
 func TestNumbersAreTheConstants(t *testing.T) {
 	page := space.ReplaceAllString(readPage(t, "operating.md"), " ")
 	for _, want := range []string{
-		fmt.Sprintf("at most about %d tasks of up to %d deliveries", dispatch.DefaultWindow, queue.MaxTaskDeliveries),
+		fmt.Sprintf("at most about %d tasks of up to %d deliveries", dispatch.DefaultLiveWindow+dispatch.DefaultFedWindow, queue.MaxTaskDeliveries),
 		fmt.Sprintf("After more than %d times it was handed out alone", webhook.AloneAfter),
 		fmt.Sprintf("after %d it was ended with the class `poison`", webhook.PoisonAfter),
 		fmt.Sprintf("the attempt timeout and %.0f seconds, %.0f seconds in all by default", webhook.LeaseMargin.Seconds(), (egress.DefaultTimeout + webhook.LeaseMargin).Seconds()),

@@ -33,19 +33,19 @@ type breaker struct {
 	metrics *telemetry.Metrics
 	warn    func(msg string, args ...any)
 	info    func(msg string, args ...any)
-	streaks map[target]*webhook.Streak // of endpoints whose last attempt failed
+	streaks map[watched]*webhook.Streak // of endpoints whose last attempt failed
 	turns   *groupcommit.Group[turn]
 }
 
-// target is an endpoint and whose it is.
-type target struct {
+// watched is an endpoint and whose it is.
+type watched struct {
 	tenant   webhook.TenantID
 	endpoint webhook.EndpointID
 }
 
 // turn is what is to become of an endpoint's breaker.
 type turn struct {
-	target
+	watched
 	kind   telemetry.BreakerTurn
 	streak webhook.Streak     // of one that opens
 	class  webhook.ErrorClass // of a probe that failed
@@ -56,7 +56,7 @@ type turn struct {
 func (w *Worker) watch() *breaker {
 	b := &breaker{
 		rule: w.o.Breaker, store: w.o.Store, metrics: w.o.Metrics, warn: w.o.Logger.Warn, info: w.o.Logger.Info,
-		streaks: make(map[target]*webhook.Streak),
+		streaks: make(map[watched]*webhook.Streak),
 	}
 	b.turns = groupcommit.New(turns, b.write)
 	return b
@@ -66,7 +66,7 @@ func (w *Worker) watch() *breaker {
 func (b *breaker) close() { b.turns.Close() }
 
 // probing reports whether a job is the probe of an open breaker.
-func probing(j store.Job) bool { return j.Gate == webhook.GateProbing }
+func probing(j *store.Job) bool { return j.Gate == webhook.GateProbing }
 
 // afterProbe is what follows the failed probe of a breaker that has been open for so long: its delivery
 // has spent nothing, and waits until shortly before the next probe, which is after wait.
@@ -78,7 +78,7 @@ func (w *Worker) afterProbe(open time.Duration) (wait time.Duration, next webhoo
 // observe takes in a batch of recorded results. Of results that came together the good ones count last:
 // they are in no order, and a receiver that took anything is not dead.
 func (b *breaker) observe(batch []store.Recorded, now time.Time) {
-	var failed []target
+	var failed []watched
 	for i := range batch {
 		r := &batch[i]
 		if r.Probe {
@@ -92,19 +92,19 @@ func (b *breaker) observe(batch []store.Recorded, now time.Time) {
 	}
 	for i := range batch {
 		if r := &batch[i]; webhook.HealthOf(r.Attempt.Class) == webhook.HealthGood {
-			delete(b.streaks, target{r.Delivery.Tenant, r.Delivery.Endpoint})
+			delete(b.streaks, watched{r.Delivery.Tenant, r.Delivery.Endpoint})
 		}
 	}
 	for _, who := range failed {
 		if s := b.streaks[who]; s != nil && b.rule.Opens(*s, now) {
 			delete(b.streaks, who)
-			b.add(turn{target: who, kind: telemetry.BreakerOpened, streak: *s, at: now.Add(b.rule.NextProbe(0, rand.Float64()))})
+			b.add(turn{watched: who, kind: telemetry.BreakerOpened, streak: *s, at: now.Add(b.rule.NextProbe(0, rand.Float64()))})
 		}
 	}
 }
 
-func (b *breaker) fail(r *store.Recorded, now time.Time) target {
-	who := target{r.Delivery.Tenant, r.Delivery.Endpoint}
+func (b *breaker) fail(r *store.Recorded, now time.Time) watched {
+	who := watched{r.Delivery.Tenant, r.Delivery.Endpoint}
 	s := b.streaks[who]
 	if s == nil {
 		if len(b.streaks) >= maxStreaks {
@@ -123,7 +123,7 @@ func (b *breaker) fail(r *store.Recorded, now time.Time) target {
 // probed says what a probe that has ended means to its breaker. One that was never sent, because its
 // message has expired for instance, says nothing: the next in line is tried.
 func (b *breaker) probed(r *store.Recorded) {
-	t := turn{target: target{r.Delivery.Tenant, r.Delivery.Endpoint}, class: r.Attempt.Class}
+	t := turn{watched: watched{r.Delivery.Tenant, r.Delivery.Endpoint}, class: r.Attempt.Class}
 	switch {
 	case r.Attempt.Class == webhook.ClassNone:
 		t.kind = telemetry.BreakerClosed

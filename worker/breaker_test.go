@@ -93,9 +93,7 @@ func TestWhatAProbeMeansToItsBreaker(t *testing.T) {
 		t.Error("the probe spent an attempt of its delivery")
 	}
 	healthy.Store(true)
-	p.probe(e)
-	p.exec(`UPDATE delivery SET state = 2, due_at = now(), feed = feed + 1`)
-	attempts := p.ended(m)
+	attempts := p.ended(m) // it is probed again and again by itself
 	last := attempts[len(attempts)-1]
 	if last.Status != webhook.StatusSuccess || last.Number != 1 || !last.Final || attempts[0].Number != 1 || attempts[0].Final {
 		t.Errorf("attempts %+v", attempts)
@@ -125,7 +123,7 @@ func TestAProbeThatIsNotSentIsFollowedByAnother(t *testing.T) {
 }
 
 func TestWhatSaysNothingOfAReceiverOpensNoBreaker(t *testing.T) {
-	b := &breaker{rule: webhook.Breaker{Failures: 1}, streaks: map[target]*webhook.Streak{}}
+	b := &breaker{rule: webhook.Breaker{Failures: 1}, streaks: map[watched]*webhook.Streak{}}
 	for _, class := range webhook.ErrorClasses {
 		if webhook.HealthOf(class) == webhook.HealthUnknown {
 			b.observe([]store.Recorded{{Attempt: webhook.Attempt{Class: class}}}, time.Now())
@@ -137,7 +135,7 @@ func TestWhatSaysNothingOfAReceiverOpensNoBreaker(t *testing.T) {
 }
 
 func TestStreaksAreBounded(t *testing.T) {
-	b := &breaker{rule: webhook.DefaultBreaker, streaks: map[target]*webhook.Streak{}}
+	b := &breaker{rule: webhook.DefaultBreaker, streaks: map[watched]*webhook.Streak{}}
 	for range maxStreaks + 100 {
 		b.observe([]store.Recorded{{
 			Delivery: webhook.Delivery{DeliveryKey: webhook.DeliveryKey{Endpoint: webhook.NewEndpointID()}},
@@ -146,5 +144,95 @@ func TestStreaksAreBounded(t *testing.T) {
 	}
 	if len(b.streaks) != maxStreaks {
 		t.Errorf("%d streaks are kept, want %d", len(b.streaks), maxStreaks)
+	}
+}
+
+// TestAnEndpointThatIsDownIsLeftAloneAndGetsEverythingWhenItIsBack is the whole way: a receiver that
+// refuses everything, far more messages than attempts would last for, and then its return.
+func TestAnEndpointThatIsDownIsLeftAloneAndGetsEverythingWhenItIsBack(t *testing.T) {
+	p := start(t, quick, func(o *Options) {
+		o.Policy = webhook.Policy{Schedule: []time.Duration{400 * time.Millisecond, 400 * time.Millisecond}}
+	})
+	var healthy atomic.Bool
+	r := receive(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		if !healthy.Load() {
+			w.WriteHeader(503)
+		}
+	})
+	arrived := func() int { got, _ := r.requests(); return len(got) }
+	e := p.endpoint(r.URL)
+	for range 3 {
+		p.publish(`{}`)
+	}
+	p.gated(1, "true")
+	const backlog = 60
+	var owed []webhook.Message
+	for range backlog {
+		owed = append(owed, p.publish(`{}`))
+	}
+	// Several probes long, in which every delivery would have burnt all its attempts.
+	p.gated(1, "failures >= 9 AND reason = 'server_error'")
+	if n := arrived(); n > 12 {
+		t.Errorf("%d requests arrived while the breaker was open", n)
+	}
+	if n := p.count("delivery WHERE attempt = 0"); n != backlog {
+		t.Errorf("%d deliveries have spent nothing, want %d", n, backlog)
+	}
+	healthy.Store(true)
+	p.drained()
+	p.gated(0, "true")
+	for _, m := range owed {
+		attempts := p.ended(m)
+		if last := attempts[len(attempts)-1]; last.Status != webhook.StatusSuccess || last.Number != 1 {
+			t.Errorf("ended as %+v", last)
+		}
+	}
+	if n := p.count("attempt WHERE final AND status = 0 AND endpoint_id = $1", e.ID.UUID()); n != backlog+3 {
+		t.Errorf("%d were taken, want %d", n, backlog+3)
+	}
+}
+
+func TestAPausedEndpointGetsNothingUntilItIsResumed(t *testing.T) {
+	p := assemble(t, slowly)
+	r := receive(t, status(200))
+	e := p.endpoint(r.URL)
+	p.publish(`"in the queue when it was paused"`)
+	p.until("it is queued", func() bool { n, err := p.queued(t.Context()); return err == nil && n > 0 })
+	if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		p.publish(`{}`)
+	}
+	p.run()
+	p.until("all of it is parked", func() bool { return p.count("delivery WHERE state = 3") == 21 })
+	if got, _ := r.requests(); len(got) != 0 {
+		t.Errorf("%d requests arrived at a paused endpoint", len(got))
+	}
+	if err := p.view.ResumeEndpoint(t.Context(), p.app.ID.String(), e.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	p.drained()
+	if n := p.count("attempt WHERE number = 1 AND final AND status = 0"); n != 21 {
+		t.Errorf("%d were taken at their first attempt, want 21", n)
+	}
+}
+
+func TestWhatIsOpenIsCounted(t *testing.T) {
+	p := assemble(t)
+	e, other := p.endpoint("https://example.com/a"), p.endpoint("https://example.com/b")
+	if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	p.publish(`{}`)
+	p.publish(`{}`)
+	p.exec(`UPDATE delivery SET state = 2, due_at = now() - interval '1 min' WHERE (endpoint_id, message_id) = (SELECT endpoint_id, message_id FROM delivery WHERE endpoint_id = $1 LIMIT 1)`, other.ID.UUID())
+	p.until("tasks wait", func() bool { n, err := p.queued(t.Context()); return err == nil && n > 0 })
+	c, err := p.store.Census(t.Context())
+	if err != nil || c.Parked != 2 || c.Waiting != 1 || c.Released != 1 || c.Gates[webhook.GatePaused] != 1 || c.Overdue < time.Minute || c.Overdue > 2*time.Minute {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := p.worker.countOnce(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -60,8 +60,8 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	return nil
 }
 
-// begin starts what may be started. It owns one place per delivery, unless it fails; then it has started
-// nothing.
+// begin starts what may be started and puts back what may not be now. It owns one place per delivery, unless
+// it fails; then it has started nothing.
 func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -70,15 +70,30 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 	if err != nil {
 		return err
 	}
-	var late, suspects []webhook.Delivery
-	for i, j := range jobs {
-		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
+	var (
+		lane           = deliveries[0].Lane
+		verdicts       = make([]verdict, len(jobs))
+		late, suspects []webhook.Delivery
+		backs          putBacks
+	)
+	for i := range jobs {
+		j := &jobs[i]
+		verdicts[i] = judge(*j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve)
+		if v := verdicts[i]; (v == tooLate || v == suspect) && ended(*j) == webhook.ClassNone {
+			// A renewal may count as a start, so it comes after the question whether there will be one.
+			if mayGo, how := w.targets.mayGo(j, lane, read); !mayGo {
+				backs.add(j.Delivery, how)
+				verdicts[i] = refused
+			}
+		}
+		switch verdicts[i] {
 		case stale:
 			w.o.Metrics.Fenced(telemetry.FencedTask, 1)
 		case tooLate:
 			late = append(late, j.Delivery)
 		case suspect:
 			suspects = append(suspects, j.Delivery)
+		case mayGo, refused:
 		}
 	}
 	renewed, err := w.renew(ctx, late, suspects)
@@ -86,15 +101,15 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		return err
 	}
 	ring := make(keyring)
-	for _, j := range jobs {
-		ring.add(j.Secrets)
+	for i := range jobs {
+		ring.add(jobs[i].Secrets)
 	}
 	unused := 0
-	defer func() { w.slots.leave(deliveries[0].Lane, unused) }()
+	now := time.Now()
 	for i, j := range jobs {
 		lease := read.Add(j.Lease)
-		switch judge(j, deliveries[i].Fence, w.o.AttemptTimeout+leaseReserve) {
-		case stale:
+		switch verdicts[i] {
+		case stale, refused:
 			unused++
 			continue
 		case tooLate, suspect:
@@ -108,13 +123,36 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 			lease = read.Add(w.lease())
 		case mayGo:
 		}
-		w.o.Metrics.ExecutorInFlight.Inc()
-		w.sends.Go(func() {
-			defer w.o.Metrics.ExecutorInFlight.Dec()
-			w.finish(w.settle(j, ring, lease))
-		})
+		w.o.Metrics.LaneDelay(lane, w.lease()-j.Lease)
+		f := &flight{job: j, ring: ring, lease: lease, place: place{lane: lane}}
+		if ended(j) != webhook.ClassNone {
+			w.launch(f)
+			continue
+		}
+		switch became, how := w.targets.admit(f, now); became {
+		case goes:
+			if f.slow {
+				unused++
+			}
+			w.launch(f)
+		case lined: // it goes when another one ends
+		case back:
+			backs.add(j.Delivery, how)
+			unused++
+		}
 	}
+	w.slots.leave(lane, unused)
+	w.putBack(backs)
 	return nil
+}
+
+// launch makes a delivery's request, beside everything else.
+func (w *Worker) launch(f *flight) {
+	w.o.Metrics.InFlight(f.lane, 1)
+	w.sends.Go(func() {
+		defer w.o.Metrics.InFlight(f.lane, -1)
+		w.settle(f)
+	})
 }
 
 // renew gives new leases to tasks that come late. A suspect is counted as started before it is, since
@@ -148,6 +186,7 @@ const (
 	mayGo   verdict = iota
 	stale           // it has ended, or was handed out again: not this task's business any more
 	tooLate         // its lease would end before the attempt does
+	refused         // it may go, but not now
 	suspect         // it goes alone because its leases keep ending; its start must be counted
 )
 
@@ -164,14 +203,18 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 	return mayGo
 }
 
-// settle brings one delivery a step further and returns the result, which is to be recorded.
-func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) store.Recorded {
+// settle brings one delivery a step further and sends its result on to be recorded.
+func (w *Worker) settle(f *flight) { w.finish(result{w.bring(f), f.place}) }
+
+// bring brings one delivery a step further and returns the result.
+func (w *Worker) bring(f *flight) store.Recorded {
+	j := f.job
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
 		MessageID: j.Delivery.Message, EndpointID: j.Delivery.Endpoint,
 		Trigger: j.Delivery.Trigger, Number: j.Delivery.Attempt + 1, URL: j.Endpoint.URL,
 	}
-	r := store.Recorded{Delivery: j.Delivery, Probe: probing(j)}
+	r := store.Recorded{Delivery: j.Delivery, Probe: probing(&j)}
 	if class := ended(j); class != webhook.ClassNone {
 		a.ID = webhook.NewAttemptID()
 		a.Status, a.Class, a.Final = webhook.StatusFail, class, true
@@ -185,7 +228,12 @@ func (w *Worker) settle(j store.Job, ring keyring, lease time.Time) store.Record
 		}
 		r.Outcome = webhook.Outcome{Final: true}
 	} else {
-		r.Outcome = w.attempt(&a, j, ring, lease)
+		r.Outcome = w.attempt(&a, j, f.ring, f.lease)
+	}
+	if f.target != nil {
+		for _, next := range w.targets.end(f, a.Class, int(a.HTTPStatus), time.Now()) {
+			w.launch(next)
+		}
 	}
 	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
 	r.Attempt = a
@@ -224,7 +272,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 		}
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
 		wait := next.Wait
-		if a.Status != webhook.StatusSuccess && probing(j) {
+		if a.Status != webhook.StatusSuccess && probing(&j) {
 			wait, next = w.afterProbe(j.GateAge)
 		}
 		a.Final = next.Final

@@ -21,19 +21,29 @@ const (
 	recordGrace = 10 * time.Second
 )
 
+// result is what came of a delivery, and the place that it holds until that is recorded.
+type result struct {
+	store.Recorded
+	place
+}
+
 // finish sends a result on to be recorded; until it is, it holds its place. There is room for one per
 // place, so it is never refused while Run runs.
-func (w *Worker) finish(r store.Recorded) {
+func (w *Worker) finish(r result) {
 	if err := w.results.Add(r, resultBytes+len(r.Attempt.Response)); err != nil {
 		w.o.Logger.Error("result dropped; the delivery is repeated when its lease ends", "message", r.Attempt.MessageID.String(), "error", err)
-		w.free([]store.Recorded{r})
+		w.free([]result{r})
 	}
 }
 
 // record writes a batch of results, however long Postgres is away: until then their places stay taken,
 // and the process takes on nothing it could not record.
-func (w *Worker) record(batch []store.Recorded) {
-	defer w.free(batch)
+func (w *Worker) record(results []result) {
+	defer w.free(results)
+	batch := make([]store.Recorded, len(results))
+	for i := range results {
+		batch[i] = results[i].Recorded
+	}
 	failpoint.Hit(failpoint.WorkerBeforeResultCommit)
 	start := time.Now()
 	var stopping time.Time
@@ -66,11 +76,15 @@ func (w *Worker) record(batch []store.Recorded) {
 }
 
 // free gives the places of results back. A task that is sent in order has one, until its last result.
-func (w *Worker) free(batch []store.Recorded) {
+func (w *Worker) free(batch []result) {
 	var p places
-	for _, r := range batch {
-		if !r.Delivery.Ordered || r.Last {
-			p.fast[r.Delivery.Lane]++
+	for i := range batch {
+		switch r := &batch[i]; {
+		case r.Delivery.Ordered && !r.Last:
+		case r.slow:
+			p.slow[r.lane]++
+		default:
+			p.fast[r.lane]++
 		}
 	}
 	w.slots.free(p)

@@ -44,7 +44,8 @@ func render(j store.Job, ring keyring, now time.Time) (r egress.Request, signedW
 	if j.Err != nil || len(j.Secrets) == 0 {
 		return r, nil, webhook.ClassSecret, errors.New("a signing secret or header of the endpoint could not be opened")
 	}
-	keys := make([]signature.Key, 0, len(j.Secrets))
+	var few [2]signature.Key // as many as there are in a rotation
+	keys := few[:0]
 	signedWith = make([]webhook.SecretID, 0, len(j.Secrets))
 	for _, s := range j.Secrets {
 		key, ok := ring[s.ID]

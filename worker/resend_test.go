@@ -102,7 +102,7 @@ func TestAParkedResendGoes(t *testing.T) {
 	r := receive(t, status(http.StatusOK))
 	e := p.endpoint(r.URL)
 	m := p.publish(`{}`)
-	p.until("the window is full", func() bool { return !p.disp.Admits() })
+	p.until("the window is full", func() bool { p.publish(`{}`); return !p.disp.Admits() })
 	p.resend(m, e)
 	var parked int
 	if err := p.sql.QueryRow(t.Context(), `SELECT count(*) FROM delivery WHERE trigger = 1 AND state = 3`).Scan(&parked); err != nil || parked != 1 {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/posthaste/posthaste/internal/store"
@@ -20,9 +21,13 @@ const (
 const retentionLock = 0x706f737468617375
 
 // retain makes partitions ahead of time and removes what has outlived its own, in one process of the
-// installation at a time.
+// installation at a time. That one also counts what is open: another lock would cost each process a
+// question a second.
 func (w *Worker) retain(ctx context.Context) error {
 	return w.o.Store.Lead(ctx, retentionLock, func(ctx context.Context) error {
+		var counting sync.WaitGroup
+		counting.Go(func() { w.count(ctx) })
+		defer counting.Wait()
 		for ctx.Err() == nil {
 			done, err := w.retainOnce(ctx, time.Now())
 			if err != nil && ctx.Err() == nil {

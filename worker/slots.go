@@ -135,6 +135,29 @@ func (s *slots) move(want [3]int, keep int) (moved [3]int) {
 	return moved
 }
 
+// slowly takes a slow place for what is known to last, if more than keep are free. Who has a place besides
+// gives that back.
+func (s *slots) slowly(lane webhook.Lane, keep int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.roomForSlow(lane, keep) {
+		return false
+	}
+	s.slowed[lane]++
+	return true
+}
+
+// hasSlow reports whether slowly would take a place.
+func (s *slots) hasSlow(lane webhook.Lane, keep int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roomForSlow(lane, keep)
+}
+
+func (s *slots) roomForSlow(lane webhook.Lane, keep int) bool {
+	return s.slowTaken() < s.slow-keep && (lane != webhook.LaneBulk || s.slowed[lane] < s.slowBulk)
+}
+
 func (s *slots) slowTaken() int { return s.slowed[0] + s.slowed[1] + s.slowed[2] }
 
 // slowInUse is how many slow places are taken.

@@ -122,6 +122,16 @@ func TestSlotsAgainstAModel(t *testing.T) {
 				}
 				catchUp(both)
 			},
+			"slowly": func(t *rapid.T) {
+				l, keep := lane.Draw(t, "lane"), rapid.SampledFrom([]int{0, s.total}).Draw(t, "keep")
+				room := slow[0]+slow[1]+slow[2] < s.slow-keep && (l != webhook.LaneBulk || slow[l] < s.slowBulk)
+				if s.slowly(l, keep) != room {
+					t.Fatalf("with %v of %d taken and %d kept, want %v", slow, s.slow, keep, room)
+				}
+				if room {
+					slow[l]++
+				}
+			},
 			"": func(t *rapid.T) {
 				live, fed, bulk := fast[webhook.LaneLive], fast[webhook.LaneFed], fast[webhook.LaneBulk]
 				if s.taken != fast || s.slowed != slow {

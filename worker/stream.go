@@ -31,9 +31,9 @@ func (w *Worker) handleStream(waiting context.Context, lane webhook.Lane, delive
 		w.slots.leave(lane, 1)
 		return
 	}
-	w.o.Metrics.ExecutorInFlight.Inc()
+	w.o.Metrics.InFlight(lane, 1)
 	w.sends.Go(func() {
-		defer w.o.Metrics.ExecutorInFlight.Dec()
+		defer w.o.Metrics.InFlight(lane, -1)
 		(&streamTask{w: w, lane: lane, rest: deliveries}).run()
 	})
 }
@@ -60,7 +60,7 @@ func (t *streamTask) run() {
 		return
 	}
 	for {
-		r := t.w.settle(job, t.ring, t.ends[job.Delivery.DeliveryKey])
+		r := t.w.bring(&flight{job: job, ring: t.ring, lease: t.ends[job.Delivery.DeliveryKey], place: place{lane: t.lane}})
 		if r.Outcome.Final && r.Attempt.Status == webhook.StatusFail && ended(job) == webhook.ClassNone &&
 			job.Endpoint.OnExhausted == webhook.ExhaustedBlocks {
 			r.Outcome, r.Attempt.Final = webhook.Outcome{Blocked: true}, false
@@ -72,7 +72,7 @@ func (t *streamTask) run() {
 			t.putBack()
 			r.Last = true
 		}
-		t.w.finish(r)
+		t.w.finish(result{r, place{lane: t.lane}})
 		if !ok {
 			return
 		}

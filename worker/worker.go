@@ -4,6 +4,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -37,18 +38,24 @@ type Options struct {
 	Policy         webhook.Policy
 	Breaker        webhook.Breaker // the zero one = webhook.DefaultBreaker
 	AttemptTimeout time.Duration   // of one attempt, from the first lookup to the last byte
-	Concurrency    int             // requests at once; 0 = DefaultConcurrency
-	MaxAge         time.Duration   // of a message in this installation; its partition goes then
-	Metrics        *telemetry.Metrics
-	Logger         *slog.Logger
+	Concurrency    int             // requests at once, besides those that last; 0 = DefaultConcurrency
+	// EndpointConcurrency and HostConcurrency are how many requests at once, those that last included, may go
+	// to one endpoint and to one host; 0 = Concurrency.
+	EndpointConcurrency, HostConcurrency int
+
+	SlowAfter time.Duration // how long a request is not one that lasts; 0 = DefaultSlowAfter
+	MaxAge    time.Duration // of a message in this installation; its partition goes then
+	Metrics   *telemetry.Metrics
+	Logger    *slog.Logger
 }
 
 // Worker delivers until its Run ends.
 type Worker struct {
 	o       Options
 	slots   *slots
+	targets *targets
 	sends   sync.WaitGroup
-	results *groupcommit.Group[store.Recorded]
+	results *groupcommit.Group[result]
 	breaker *breaker
 	stop    context.Context // ends when Run is told to stop
 	stirred chan struct{}   // a task has come since the feeder last looked
@@ -59,13 +66,14 @@ func (w *Worker) lease() time.Duration { return w.o.AttemptTimeout + webhook.Lea
 
 // New makes a Worker.
 func New(o Options) *Worker {
-	if o.Concurrency == 0 {
-		o.Concurrency = DefaultConcurrency
-	}
-	if o.Breaker == (webhook.Breaker{}) {
-		o.Breaker = webhook.DefaultBreaker
-	}
-	return &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
+	o.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
+	o.EndpointConcurrency = cmp.Or(o.EndpointConcurrency, o.Concurrency)
+	o.HostConcurrency = cmp.Or(o.HostConcurrency, o.Concurrency)
+	o.SlowAfter = cmp.Or(o.SlowAfter, DefaultSlowAfter)
+	o.Breaker = cmp.Or(o.Breaker, webhook.DefaultBreaker)
+	w := &Worker{o: o, slots: newSlots(o.Concurrency), stirred: make(chan struct{}, 1)}
+	w.targets = newTargets(w.slots, o)
+	return w
 }
 
 // Run delivers until ctx ends. Then it takes no more tasks, lets every request that is under way end
@@ -80,8 +88,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	agents.Go(func() error { return w.feed(agentCtx) })
 	agents.Go(func() error { return w.retain(agentCtx) })
 	agents.Go(func() error { return w.runTasks(agentCtx) })
+	agents.Go(func() error { return w.sweep(agentCtx) })
 	agents.Go(func() error { return w.o.Queue.Run(agentCtx, w.handle) })
 	err := agents.Wait()
+	w.emptyLines()
 	w.sends.Wait()
 	w.results.Close()
 	w.breaker.close()

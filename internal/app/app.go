@@ -191,7 +191,7 @@ func (a *App) buildAPI(policy egress.Policy) (http.Handler, error) {
 		proxies = append(proxies, p.String())
 	}
 	return api.New(api.Options{
-		Store: a.store, Publisher: a.publisher, Tasks: a.tasks, Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
+		Store: a.store, Publisher: a.publisher, Tasks: a.tasks, Limiter: ratelimit.New(a.queue), Policy: policy, Tokens: tokens, OperatorToken: c.OperatorToken, PublicURL: a.PublicURL(),
 		TrustedProxies: proxies, Metrics: a.metrics, Logger: a.log, Ready: a.ready, Queued: a.queue.Available,
 	})
 }
@@ -216,7 +216,7 @@ func (a *App) buildWorker(policy egress.Policy) {
 	})
 	a.worker = worker.New(worker.Options{
 		Store: a.store, Queue: a.queue, Dispatcher: a.dispatcher, Egress: a.egress, Tasks: a.tasks, Policy: webhook.Policy{Schedule: c.RetrySchedule},
-		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
+		AttemptTimeout: c.AttemptTimeout, Concurrency: c.WorkerConcurrency, HostConcurrency: c.HostConcurrency, MaxAge: c.MaxAge, Metrics: a.metrics, Logger: a.log,
 	})
 }
 

@@ -34,6 +34,7 @@ type Config struct {
 	AttemptTimeout    time.Duration
 	MaxAge            time.Duration
 	WorkerConcurrency int
+	HostConcurrency   int // 0 = WorkerConcurrency
 	TaskRate          int // deliveries a second
 	DBMaxConns        int
 	StatementTimeout  time.Duration

@@ -30,6 +30,10 @@ type grant struct {
 	wait time.Duration
 }
 
+// leastBurst is what every rate grants at once: with one, each look that comes late would cost a part of
+// the rate.
+const leastBurst = 2
+
 // burstOf is how much a rate grants at once, at least a twentieth of a second's worth: what waits is
 // looked at about that often, so a smaller burst would be a lower rate.
 func burstOf(r webhook.Rate) int {
@@ -37,7 +41,7 @@ func burstOf(r webhook.Rate) int {
 	if burst == 0 {
 		burst = ratelimit.DefaultBurst(r.PerSecond)
 	}
-	return max(burst, (r.PerSecond+19)/20)
+	return max(burst, (r.PerSecond+19)/20, leastBurst)
 }
 
 func (w want) limits() ratelimit.Want {

@@ -20,9 +20,11 @@ import (
 )
 
 const (
-	// DefaultLiveWindow is how many tasks of what was just accepted may wait in Redis: enough to keep
-	// workers busy, few enough that a backlog stays in Postgres, where it can be reordered.
+	// DefaultLiveWindow is how many tasks of what was just accepted may wait in Redis when they are full;
+	// of emptier ones as many more, up to emptiest times as many. It is enough to keep workers busy, and
+	// few enough that a backlog stays in Postgres, where it can be reordered.
 	DefaultLiveWindow = 64
+	emptiest          = 8
 	// DefaultFedWindow is the same for what the feeder releases. It looks often; what is in the window
 	// is what a newcomer may have to wait for.
 	DefaultFedWindow = 24
@@ -58,22 +60,39 @@ type Dispatcher struct {
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 
-	asked   atomic.Bool // somebody asked since the last look
+	asked   atomic.Bool   // somebody asked since the last look
+	ask     chan struct{} // the first of them
 	offered *groupcommit.Group[offer]
 	streams *groupcommit.Group[streamOffer]
 }
 
 // window is how much of a lane may wait in Redis.
 type window struct {
-	size    int64        // tasks
+	size    int64        // tasks, when they are full
 	waiting atomic.Int64 // tasks: as last seen, and what was pushed since
+	mean    atomic.Int64 // thousandths of a delivery in a task, as lately pushed by this process
 }
 
-func (w *window) room() int64 { return w.size - w.waiting.Load() }
+// room is how many more tasks may wait, if each is as full as those lately pushed.
+func (w *window) room() int64 {
+	size := w.size * emptiest
+	if mean := w.mean.Load(); mean > 0 {
+		size = min(size, w.size*queue.MaxTaskDeliveries*1000/mean)
+	}
+	return size - w.waiting.Load()
+}
+
+// pushed counts a task.
+func (w *window) pushed(deliveries int) {
+	w.waiting.Add(1)
+	// Two at once may lose one's share in the mean, which says about as much without it.
+	mean := w.mean.Load()
+	w.mean.Store(mean + (int64(deliveries)*1000-mean)/16)
+}
 
 // New makes a Dispatcher; Run must be running for its answers to be worth anything.
 func New(o Options) *Dispatcher {
-	d := &Dispatcher{store: o.Store, queue: o.Queue, limiter: o.Limiter, metrics: o.Metrics, log: o.Logger}
+	d := &Dispatcher{ask: make(chan struct{}, 1), store: o.Store, queue: o.Queue, limiter: o.Limiter, metrics: o.Metrics, log: o.Logger}
 	d.live.size, d.fed.size = int64(cmp.Or(o.LiveWindow, DefaultLiveWindow)), int64(cmp.Or(o.FedWindow, DefaultFedWindow))
 	d.offered = groupcommit.New(offers, d.pushOffered)
 	d.streams = groupcommit.New(streamOffers, d.feedOffered)
@@ -83,19 +102,22 @@ func New(o Options) *Dispatcher {
 // Run looks at the queue's length while anybody asks for it, until ctx ends; then it pushes what has
 // been offered and returns. Nobody may call Offer any more.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
 	defer d.offered.Close()
 	defer d.streams.Close()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
-			if d.asked.Swap(false) {
-				d.look(ctx)
-			}
+		case <-d.ask:
 		}
+		d.asked.Store(false)
+		d.look(ctx)
+		timer := time.NewTimer(lookEvery)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 }
 
@@ -115,7 +137,9 @@ func (d *Dispatcher) look(ctx context.Context) {
 // is slow or gone must not slow down an accept. What the feeder releases has a window of its own, so
 // that under overload what is parked goes beside what is new, and not never.
 func (d *Dispatcher) Admits() bool {
-	d.asked.Store(true)
+	if !d.asked.Swap(true) {
+		d.ask <- struct{}{}
+	}
 	return d.queue.Available() && d.live.room() > 0
 }
 
@@ -127,7 +151,7 @@ func (d *Dispatcher) Room(ctx context.Context) int {
 		return 0
 	}
 	d.look(ctx)
-	room := d.fed.room()
+	room := d.fed.size - d.fed.waiting.Load()
 	if !d.queue.Available() || room < max(1, d.fed.size/4) {
 		return 0
 	}
@@ -256,9 +280,9 @@ func (d *Dispatcher) countPushed(tasks [][]webhook.Delivery) {
 	for _, task := range tasks {
 		switch task[0].Lane {
 		case webhook.LaneLive:
-			d.live.waiting.Add(1)
+			d.live.pushed(len(task))
 		case webhook.LaneFed:
-			d.fed.waiting.Add(1)
+			d.fed.pushed(len(task))
 		case webhook.LaneBulk: // background tasks bound themselves
 		}
 	}

@@ -108,7 +108,7 @@ func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
 	if room := r.d.Room(t.Context()); room != 0 {
 		t.Errorf("room for %d tasks in a full window", room)
 	}
-	for range 4 {
+	for range 4 * emptiest {
 		if !r.d.Admits() {
 			t.Error("a window that is not full admits nothing")
 		}
@@ -123,7 +123,7 @@ func TestTheWindowClosesWhenItIsFullAndOpensAgain(t *testing.T) {
 	running.Go(func() {
 		_ = r.queue.Run(ctx, func(context.Context, []webhook.Delivery) error { taken <- struct{}{}; return nil })
 	})
-	for range 8 {
+	for range 4 + 4*emptiest {
 		<-taken
 	}
 	cancel()
@@ -150,6 +150,25 @@ func TestBulkTakesNoRoomFromWhatIsLive(t *testing.T) {
 	r.d.Push(t.Context(), feds(r.released(1)))
 	if r.quiet() {
 		t.Error("more than an eighth of the window is quiet")
+	}
+}
+
+// As many deliveries may wait in full tasks as in emptier ones, not as many tasks.
+func TestTheWindowCountsDeliveries(t *testing.T) {
+	var w window
+	w.size = 64
+	for range 100 {
+		w.pushed(queue.MaxTaskDeliveries)
+	}
+	if got := w.room(); got < -37 || got > -33 {
+		t.Errorf("100 full tasks in a window of 64 leave room for %d", got)
+	}
+	w.waiting.Store(0)
+	for range 100 {
+		w.pushed(queue.MaxTaskDeliveries / 4)
+	}
+	if got := w.room(); got < 150 || got > 160 {
+		t.Errorf("100 quarters in a window of 64 leave room for %d", got)
 	}
 }
 

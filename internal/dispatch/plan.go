@@ -12,9 +12,12 @@ import (
 
 const (
 	// paceEvery is how often an endpoint is looked at that takes up again what it was owed, or that cannot
-	// take all it is owed: each time it may have twice as many, until that is more than paceEnd.
-	paceEvery = 250 * time.Millisecond
-	paceEnd   = 1024
+	// take all it is owed. Each time it may have a sixteenth more, until that is more than paceEnd: if it
+	// were twice as many, half of all that has gathered would go in the last look, to many receivers at
+	// once that have only just come back. What is less than webhook.RampStart doubles.
+	paceEvery  = 250 * time.Millisecond
+	paceGrowth = 16
+	paceEnd    = 1024
 	// limitedEvery is how often an endpoint is looked at whose limit has been reached: a million parked
 	// deliveries cost no more than that. A limit that is changed is felt within limitedLatest, also by what
 	// waits for it already.
@@ -130,6 +133,14 @@ func upTo(w store.Wake) int {
 	return 0
 }
 
+// faster is how many an endpoint may have at its next look that took so many at this one.
+func faster(take int) int {
+	if take < webhook.RampStart {
+		return 2 * take
+	}
+	return take + max(1, take/paceGrowth)
+}
+
 // look is what came of a wake.
 type look struct {
 	asked    int           // by the plan
@@ -159,10 +170,11 @@ func fate(w store.Wake, l look) (put store.WakePut, settled bool) {
 		put.Fate, put.After, put.Take = store.WakeLater, l.wait, w.Take
 	case w.Take > 0:
 		put.Fate, put.After = store.WakeLater, paceEvery
-		if put.Take = 2 * w.Take; l.released < w.Take || put.Take > paceEnd {
-			put.Take = min(w.Take, paceEnd) // there was no room for as many: it has not shown it can take more
+		put.Take = w.Take
+		if l.released < w.Take { // there was no room for as many: it has not shown that it can take more
+			break
 		}
-		if w.Take >= paceEnd/2 && l.released == w.Take {
+		if put.Take = faster(w.Take); put.Take > paceEnd {
 			put.Fate, put.After, put.Take = store.WakeTurn, 0, 0
 		}
 	default:

@@ -85,7 +85,7 @@ func TestWhoCouldNotBeGivenAWholeOneKeepsTheClaim(t *testing.T) {
 	}
 }
 
-func TestTheRampDoublesOnlyWhatWasTaken(t *testing.T) {
+func TestTheRampGrowsOnlyByWhatWasTaken(t *testing.T) {
 	w := store.Wake{Take: 8}
 	for _, c := range []struct {
 		name string
@@ -93,11 +93,13 @@ func TestTheRampDoublesOnlyWhatWasTaken(t *testing.T) {
 		look look
 		want store.WakePut
 	}{
-		{"all of it taken", w, look{asked: 8, granted: 8, released: 8}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 16}},
+		{"all of it taken", w, look{asked: 8, granted: 8, released: 8}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 9}},
+		{"hardly any", store.Wake{Take: 3}, look{asked: 3, granted: 3, released: 3}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 6}},
+		{"many", store.Wake{Take: 160}, look{asked: 160, granted: 160, released: 160}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 170}},
 		{"no room for all", w, look{asked: 3, granted: 3, released: 3}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 8}},
 		{"nothing left", w, look{asked: 8, granted: 8, released: 2}, store.WakePut{Fate: store.WakeRest}},
-		{"the end of the ramp", store.Wake{Take: paceEnd / 2}, look{asked: paceEnd / 2, granted: paceEnd / 2, released: paceEnd / 2}, store.WakePut{Fate: store.WakeTurn}},
-		{"just before it", store.Wake{Take: paceEnd/2 - 1}, look{asked: 511, granted: 511, released: 511}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 1022}},
+		{"the end of the ramp", store.Wake{Take: 965}, look{asked: 965, granted: 965, released: 965}, store.WakePut{Fate: store.WakeTurn}},
+		{"just before it", store.Wake{Take: 964}, look{asked: 964, granted: 964, released: 964}, store.WakePut{Fate: store.WakeLater, After: paceEvery, Take: 1024}},
 		{"limited meanwhile", w, look{asked: 8, granted: 2, released: 2, wait: limitedEvery}, store.WakePut{Fate: store.WakeLater, After: limitedEvery, Take: 8}},
 	} {
 		if got, settled := fate(c.wake, c.look); got != c.want || !settled {

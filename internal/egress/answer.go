@@ -120,6 +120,9 @@ func statusLine(line []byte) (spoken version, status int, err error) {
 	if len(line) < len("HTTP/1.1 200") || string(line[:len(prefix)]) != prefix || !isDigit(line[5]) || line[6] != '.' || !isDigit(line[7]) || line[8] != ' ' {
 		return spoken, 0, errMalformed
 	}
+	if line[5] == '0' { // HTTP/0.9 has no status line, so this is something else
+		return spoken, 0, errMalformed
+	}
 	rest := bytes.TrimLeft(line[9:], " ")
 	if len(rest) < 3 || len(rest) > 3 && rest[3] != ' ' {
 		return spoken, 0, errMalformed
@@ -144,9 +147,8 @@ func (h *headReader) add(start int, line []byte) error {
 		return errMalformed
 	}
 	h.odd = h.odd || odd
-	value := bytes.Trim(line[colon+1:], " \t")
-	from := start + colon + 1 + len(line[colon+1:]) - len(bytes.TrimLeft(line[colon+1:], " \t"))
-	h.fields = append(h.fields, field{start, start + colon, from, from + len(value)})
+	from, to := trimmed(line, colon+1)
+	h.fields = append(h.fields, field{start, start + colon, start + from, start + to})
 	return nil
 }
 
@@ -156,8 +158,8 @@ func (h *headReader) fold(start int, line []byte) error {
 		return errMalformed
 	}
 	last := &h.fields[len(h.fields)-1]
-	more := bytes.Trim(line, " \t")
-	if len(more) == 0 {
+	from, to := trimmed(line, 0)
+	if from == to {
 		return nil
 	}
 	buf := h.in.buf[h.in.r:]
@@ -165,9 +167,23 @@ func (h *headReader) fold(start int, line []byte) error {
 		buf[last.valueEnd] = ' ' // there is room: it ended in a line feed, and this line begins with a space
 		last.valueEnd++
 	}
-	last.valueEnd += copy(buf[last.valueEnd:], more)
+	last.valueEnd += copy(buf[last.valueEnd:], line[from:to])
 	return nil
 }
+
+// trimmed is where the text of a line from a position on begins and ends without the space around it.
+func trimmed(line []byte, from int) (begin, end int) {
+	end = len(line)
+	for from < end && isBlank(line[from]) {
+		from++
+	}
+	for from < end && isBlank(line[end-1]) {
+		end--
+	}
+	return from, end
+}
+
+func isBlank(b byte) bool { return b == ' ' || b == '\t' }
 
 // canonical puts a header's name into the usual spelling and reports whether it is one. An odd one, with
 // a space, stays as it is: some receivers write one before the colon. It means nothing to us.
@@ -242,7 +258,7 @@ func (h *headReader) interpret(size, status int, spoken version) (head, error) {
 		got.header[i] = webhook.Header{Name: name, Value: value}
 	}
 	switch {
-	case spoken[0] == 0 || spoken == version{1, 0}: // they know no codings
+	case spoken == version{1, 0}: // it knows no codings
 		chunked = false
 	case codings > 1 || codings == 1 && !chunked:
 		// One coding, once. Anything else is how two readers come to see two different answers.

@@ -11,7 +11,6 @@ import (
 const (
 	maxChunkLine = 4 << 10  // bytes of a chunk's size line, extensions included
 	maxChunkWork = 16 << 10 // bytes of framing beyond what the data explains
-	maxTrailer   = 4 << 10  // bytes behind the last chunk
 )
 
 var (
@@ -138,21 +137,13 @@ func chunkSize(line []byte) (size int64, ok bool) {
 }
 
 // finish reads on to where the next answer would begin, and reports whether it got there. The body was
-// read to its end. Trailers mean nothing to us.
+// read to its end. Trailers mean nothing to us, so a connection that brings some is not kept.
 func (b *body) finish() bool {
 	if b.frame != frameChunked {
 		return b.frame != frameEnd
 	}
-	for left := maxTrailer; ; {
-		line, err := b.in.line(left)
-		if err != nil {
-			return false
-		}
-		if len(line) <= 2 && (len(line) == 1 || line[0] == '\r') {
-			return true
-		}
-		left -= len(line)
-	}
+	end, err := b.in.line(len("\r\n"))
+	return err == nil && string(end) == "\r\n"
 }
 
 // skip reads n bytes of the body and throws them away.

@@ -14,14 +14,13 @@
 // headers and body; it follows no redirect, decodes no compression, uses no proxy and speaks HTTP/1.1
 // only; what it takes in is capped in every dimension.
 //
-// The HTTP/1.1 client is our own (write.go, answer.go, body.go, pool.go), where others use net/http's.
-// Sending is what this product does, and net/http's transport was half of a worker's work: two
-// goroutines a connection, and four hand-offs between them a request. Here a request is one write and
-// its answer is read by who sent it, under one deadline of the connection. What one asks of a client
-// of browsers (redirects, proxies, HTTP/2, cookies, streaming) is not needed here, and what one asks of a
-// client of strangers is checked against net/http by tests and by fuzzing.
+// The HTTP/1.1 client is our own (exchange.go and what it uses), where others take net/http's. Sending
+// is what this product does, and net/http's transport was half of a worker's work: two goroutines a
+// connection, and hand-offs between them for every request. Here a request is one write, and its
+// answer is read by who sent it, under one deadline of the connection. What a browser's client has
+// (redirects, proxies, HTTP/2, cookies, streams) is not needed here. Tests and a fuzzer hold how answers
+// are read against net/http: what it refuses is refused.
 //
-// The texts in a Result are written for the
-// endpoint's owner: they never say which address or port was refused, or a private network could be
-// mapped by reading them.
+// The texts in a Result are written for the endpoint's owner: they never say which address or port was
+// refused, or a private network could be mapped by reading them.
 package egress

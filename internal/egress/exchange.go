@@ -162,7 +162,7 @@ func (x *exchange) run(ctx context.Context, c *Client, res *Result, body []byte)
 		return keep, now
 	}
 	switch {
-	case ctx.Err() != nil:
+	case isTimeout(err) && ctx.Err() != nil:
 		err = ctx.Err() // which is why the connection's deadline passed
 	case isTimeout(err) && x.sent.err != nil && !errors.Is(x.sent.err, net.ErrClosed):
 		err = x.sent.err // which is why there was so little time

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +49,7 @@ func (c *Client) sentHeader(given http.Header) ([]webhook.Header, error) {
 			if !httpguts.ValidHeaderFieldValue(value) {
 				return nil, fmt.Errorf("the value of header %s cannot be sent", name)
 			}
-			sent = append(sent, webhook.Header{Name: name, Value: strings.Trim(value, " \t")})
+			sent = append(sent, webhook.Header{Name: name, Value: textproto.TrimString(value)})
 		}
 	}
 	sent = append(sent, webhook.Header{Name: "Accept-Encoding", Value: "identity"})

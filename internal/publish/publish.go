@@ -41,6 +41,7 @@ type Publisher struct {
 	o       Options
 	group   *groupcommit.Group[*pending]
 	batches *slots
+	quotas  *quotas
 }
 
 // Request is one message to accept.
@@ -49,6 +50,7 @@ type Request struct {
 	Application string          // id or uid
 	Message     webhook.Message // EventType, EventID, Channels, Tags and Payload
 	Retention   time.Duration   // of the payload; 0 = webhook.DefaultRetentionDays
+	Quota       int64           // messages that the tenant may have accepted a day; 0 = any number
 	Key         *store.Idempotency
 	Note        []byte // what the answer says besides the message
 }
@@ -61,7 +63,7 @@ type pending struct {
 
 // New makes a Publisher; Close it after the last Accept has returned.
 func New(o Options) *Publisher {
-	p := &Publisher{o: o, batches: newSlots()}
+	p := &Publisher{o: o, batches: newSlots(), quotas: newQuotas(o.Store, o.Logger)}
 	p.group = groupcommit.New(groupcommit.Options{
 		BatchItems: maxBatch, BatchSize: maxBatchBytes, WaitingItems: maxWaiting, WaitingSize: maxWaitingBytes,
 	}, p.flush)
@@ -69,22 +71,42 @@ func New(o Options) *Publisher {
 }
 
 // Close flushes what waits and returns when that is done.
-func (p *Publisher) Close() { p.group.Close() }
+func (p *Publisher) Close() {
+	p.group.Close()
+	p.quotas.group.Close()
+}
 
 // Accept returns once the message, its payload and one row per matching delivery are committed, or
 // were not written at all: webhook.ErrNotFound for the application, KindConflict for a taken event id,
-// KindInvalid for a reused idempotency key, KindUnavailable if nobody can say. A repeated publish
-// returns the first one's message and note.
+// KindInvalid for a reused idempotency key, KindRateLimited when the day's quota is used up,
+// KindUnavailable if nobody can say. A repeated publish returns the first one's message and note.
 func (p *Publisher) Accept(ctx context.Context, r Request) (m webhook.Message, note []byte, err error) {
+	accepted, err := p.quotas.reserve(ctx, r.Tenant, r.Quota, 1)
+	if webhook.KindOf(err) == webhook.KindRateLimited {
+		// What was answered stays answered.
+		if first, note, known, repeatedErr := p.Repeated(ctx, r); known || repeatedErr != nil {
+			return first, note, repeatedErr
+		}
+	}
+	if err != nil {
+		return webhook.Message{}, nil, err
+	}
 	e := &pending{accept: r.accept(), done: make(chan struct{})}
 	if err := p.group.Add(e, rowBytes+len(r.Message.Payload)+len(r.Note)); err != nil {
+		accepted(0)
 		return webhook.Message{}, nil, webhook.Unavailable(err, "Too many messages are waiting to be stored; try again")
 	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():
 		// The message is written all the same; whoever asked is gone or will ask again with its key.
+		accepted(1)
 		return webhook.Message{}, nil, webhook.Unavailable(context.Cause(ctx), "The message may or may not have been stored; try again")
+	}
+	if e.result.Err == nil && !e.result.Replayed {
+		accepted(1)
+	} else {
+		accepted(0)
 	}
 	return answer(e.result, r.Note)
 }

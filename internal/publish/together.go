@@ -59,14 +59,28 @@ type Batch struct {
 	Application string // id or uid
 	Requests    []Request
 	Key         *store.Idempotency
+	Quota       int64                                          // messages that the tenant may have accepted a day; 0 = any number
 	Answer      func([]store.Accepted) (store.Response, error) // to the call, one Accepted per request in order
 }
 
 // AcceptTogether returns once those of a call's messages that can be stored are committed, all in one
 // transaction with the answer, which a repeat of the call gets again. What refuses one message is in
 // its store.Accepted; the error is of what refuses the call: webhook.ErrNotFound for the application,
-// KindInvalid for a reused key or too many deliveries, KindUnavailable if nobody can say.
+// KindInvalid for a reused key or too many deliveries, KindRateLimited when the day's quota has not room
+// for all of it, KindUnavailable if nobody can say.
 func (p *Publisher) AcceptTogether(ctx context.Context, b Batch) (store.Response, error) {
+	stored := 0
+	counted, err := p.quotas.reserve(ctx, b.Tenant, b.Quota, len(b.Requests))
+	if webhook.KindOf(err) == webhook.KindRateLimited && b.Key != nil {
+		first, known, repeatedErr := p.o.Store.RepeatedTogether(ctx, b.Tenant, *b.Key)
+		if known || repeatedErr != nil {
+			return first, repeatedErr
+		}
+	}
+	if err != nil {
+		return store.Response{}, err
+	}
+	defer func() { counted(stored) }()
 	leave, err := p.batches.take(ctx)
 	if err != nil {
 		return store.Response{}, webhook.Unavailable(err, "Too many batches are waiting to be stored; try again")
@@ -93,7 +107,6 @@ func (p *Publisher) AcceptTogether(ctx context.Context, b Batch) (store.Response
 		}
 		return store.Response{}, err
 	}
-	stored := 0
 	for _, a := range accepted {
 		if a.Err == nil {
 			stored++

@@ -84,6 +84,7 @@ type Want struct {
 	Tenant webhook.TenantID
 	Limits []Limit
 	N      int
+	Whole  bool // all of N or none: granted as soon as one would be, and what is too much is debt
 }
 
 func (w Want) limited() bool {
@@ -154,7 +155,7 @@ type run struct {
 	index map[Key]string
 	keys  []string
 	rates []string // of the keys: rate, burst
-	asks  []string // per want: how many, negative to give back; how many keys; which
+	asks  []string // per want: how many, negative to give back; whether all or none; how many keys; which
 }
 
 // plan makes of wants the fewest runs. The ones that are not limited are in none.
@@ -177,7 +178,11 @@ func plan(wants []Want, sign int) (runs []*run) {
 
 func (r *run) add(i int, w Want, sign int) {
 	r.wants = append(r.wants, i)
-	r.asks = append(r.asks, strconv.Itoa(sign*w.N), "")
+	whole := "0"
+	if w.Whole {
+		whole = "1"
+	}
+	r.asks = append(r.asks, strconv.Itoa(sign*w.N), whole, "")
 	count := len(r.asks) - 1
 	used := 0
 	for _, l := range w.Limits {

@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -58,7 +57,7 @@ func start(t *testing.T) (*Limiter, *runner, *miniredis.Miniredis) {
 	return New(r), r, server
 }
 
-func take(t *testing.T, l *Limiter, wants ...Want) []Grant {
+func ask(t *testing.T, l *Limiter, wants ...Want) []Grant {
 	t.Helper()
 	grants, err := l.Take(t.Context(), wants)
 	if err != nil {
@@ -76,7 +75,7 @@ func TestWhatIsNotLimitedCostsNoRoundTrip(t *testing.T) {
 		{Tenant: tenant, N: 3, Limits: []Limit{{On: Deliveries()}}},
 		{Tenant: tenant, N: 0, Limits: []Limit{{Deliveries(), Rate{1, 1}}}},
 	}
-	if got := take(t, l, wants...); got[0] != (Grant{7, 0}) || got[1] != (Grant{3, 0}) || got[2] != (Grant{}) {
+	if got := ask(t, l, wants...); got[0] != (Grant{7, 0}) || got[1] != (Grant{3, 0}) || got[2] != (Grant{}) {
 		t.Errorf("granted %+v", got)
 	}
 	if err := l.GiveBack(t.Context(), wants); err != nil {
@@ -97,7 +96,7 @@ func TestWantsShareTheirTenantsBucketsInOrder(t *testing.T) {
 			{Deliveries(), Rate{100, 10}}, {Application(app), Rate{10, 6}}, {Endpoint(endpoint), Rate{50, 4}},
 		}}
 	}
-	got := take(t, l, of(one, a, 5), of(other, a, 1), of(one, b, 5), of(one, a, 1), of(other, b, 9))
+	got := ask(t, l, of(one, a, 5), of(other, a, 1), of(one, b, 5), of(one, a, 1), of(other, b, 9))
 	want := []Grant{{4, 20 * time.Millisecond}, {1, 0}, {2, 100 * time.Millisecond}, {0, 100 * time.Millisecond}, {4, 20 * time.Millisecond}}
 	if !slices.Equal(got, want) {
 		t.Errorf("granted %+v, want %+v", got, want)
@@ -115,7 +114,7 @@ func TestMoreWantsThanOneRunTakes(t *testing.T) {
 	for i := range wants {
 		wants[i] = Want{Tenant: tenant, N: 1, Limits: []Limit{{Deliveries(), Rate{1, maxWants + 1}}, {Endpoint(webhook.NewEndpointID()), Rate{1, 1}}}}
 	}
-	for i, g := range take(t, l, wants...) {
+	for i, g := range ask(t, l, wants...) {
 		if want := min(1, max(0, maxWants+1-i)); g.N != want {
 			t.Fatalf("want %d: granted %d", i, g.N)
 		}
@@ -134,7 +133,7 @@ func TestKeysAreOfTheTenantAndExpire(t *testing.T) {
 		{Publishes(), Rate{10, 5}}, {APIKey(webhook.NewAPIKeyID()), Rate{10, 5}},
 	}
 	w := Want{Tenant: tenant, Limits: limits, N: 5}
-	take(t, l, w)
+	ask(t, l, w)
 	keys := server.Keys()
 	if len(keys) != len(limits) {
 		t.Errorf("keys %q", keys)
@@ -150,9 +149,9 @@ func TestKeysAreOfTheTenantAndExpire(t *testing.T) {
 	if err := l.GiveBack(t.Context(), []Want{w}); err != nil || len(server.Keys()) != 0 {
 		t.Errorf("after giving back: %v, keys %q", err, server.Keys())
 	}
-	take(t, l, w)
+	ask(t, l, w)
 	server.SetTime(epoch.Add(502 * time.Millisecond))
-	if g := take(t, l, w); g[0].N != 5 {
+	if g := ask(t, l, w); g[0].N != 5 {
 		t.Errorf("drained, granted %+v", g)
 	}
 }
@@ -162,13 +161,13 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 	t.Parallel()
 	l, _, server := start(t)
 	w := Want{Tenant: webhook.NewTenantID(), N: 1, Limits: []Limit{{Deliveries(), Rate{1, 1}}}}
-	take(t, l, w)
+	ask(t, l, w)
 	server.SetTime(epoch.Add(-time.Hour))
-	if g := take(t, l, w); g[0] != (Grant{0, time.Second}) {
+	if g := ask(t, l, w); g[0] != (Grant{0, time.Second}) {
 		t.Errorf("granted %+v", g)
 	}
 	server.SetTime(epoch.Add(-time.Hour + time.Second))
-	if g := take(t, l, w); g[0].N != 1 {
+	if g := ask(t, l, w); g[0].N != 1 {
 		t.Errorf("granted %+v", g)
 	}
 }
@@ -193,7 +192,7 @@ func TestWhatIsStoredByOthersIsAnEmptyBucket(t *testing.T) {
 	if err := server.Set(Deliveries().redisKey(w.Tenant), "nonsense"); err != nil {
 		t.Fatal(err)
 	}
-	if g := take(t, l, w); g[0] != (Grant{2, time.Second}) {
+	if g := ask(t, l, w); g[0] != (Grant{2, time.Second}) {
 		t.Errorf("granted %+v", g)
 	}
 }
@@ -235,7 +234,7 @@ func TestScriptAgreesWithTheRule(t *testing.T) {
 			var want []Grant
 			give := rapid.IntRange(0, 3).Draw(t, "give back") == 0
 			for range rapid.IntRange(1, 5).Draw(t, "wants") {
-				w := Want{Tenant: tenant, N: rapid.OneOf(rapid.IntRange(-1, 5), rapid.IntRange(0, 100_000)).Draw(t, "n")}
+				w := Want{Tenant: tenant, N: rapid.OneOf(rapid.IntRange(-1, 5), rapid.IntRange(0, 100_000)).Draw(t, "n"), Whole: rapid.IntRange(0, 3).Draw(t, "whole") == 0}
 				var buckets []Bucket
 				var rs []Rate
 				used := append(keys[:2:2], keys[2+rapid.IntRange(0, 1).Draw(t, "endpoint")])
@@ -246,7 +245,7 @@ func TestScriptAgreesWithTheRule(t *testing.T) {
 				if give {
 					GiveBack(buckets, rs, w.N, at)
 				} else {
-					want = append(want, Take(buckets, rs, w.N, at))
+					want = append(want, take(buckets, rs, w.N, w.Whole, at))
 				}
 				for i, k := range used {
 					if model[k] != buckets[i] {
@@ -279,7 +278,7 @@ func BenchmarkPlan(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if len(plan(wants, 1)) != 64 {
-			b.Fatal(fmt.Sprint("wrong"))
+			b.Fatal("wrong")
 		}
 	}
 }

@@ -36,11 +36,12 @@ const millionths = 1_000_000
 type Bucket struct {
 	Level int64 // millionths of a message, at time At
 	At    int64 // microseconds
+	Rate  Rate  // under which it was charged
 }
 
-// At a moment (microseconds) under a rate: what has drained is gone, and the level is never higher than
-// the rate's burst, so that a lowered limit owes one burst's wait at most. A clock that went back takes
-// nothing away and adds nothing.
+// drained is the bucket at a moment (microseconds) under a rate: what has drained is gone. If the rate is
+// another than before, the level is no higher than its burst, so that a lowered limit leaves no debt. A
+// clock that went back takes nothing away and adds nothing.
 func (b Bucket) drained(r Rate, now int64) Bucket {
 	if elapsed := now - b.At; elapsed > 0 {
 		if per := int64(r.PerSecond); elapsed > b.Level/per {
@@ -49,11 +50,17 @@ func (b Bucket) drained(r Rate, now int64) Bucket {
 			b.Level -= elapsed * per
 		}
 	}
-	return Bucket{Level: min(b.Level, int64(r.burst())*millionths), At: now}
+	if b.Rate != r.full() {
+		b.Level = min(b.Level, int64(r.burst())*millionths)
+	}
+	return Bucket{Level: b.Level, At: now, Rate: r.full()}
 }
 
+// full is the rate with its burst spelt out.
+func (r Rate) full() Rate { return Rate{r.PerSecond, r.burst()} }
+
 // free is how many messages may go at once.
-func (b Bucket) free(r Rate) int64 { return int64(r.burst()) - ceilDiv(b.Level, millionths) }
+func (b Bucket) free(r Rate) int64 { return max(0, int64(r.burst())-ceilDiv(b.Level, millionths)) }
 
 // wait is how many microseconds it takes until one message may go; 0 if one may.
 func (b Bucket) wait(r Rate) int64 {
@@ -71,28 +78,41 @@ type Grant struct {
 // Take grants as many of n as all buckets have room for, and charges them to each bucket. It changes
 // buckets; rates are theirs, in the same order. now is in microseconds.
 func Take(buckets []Bucket, rates []Rate, n int, now int64) Grant {
+	return take(buckets, rates, n, false, now)
+}
+
+// TakeWhole grants n as soon as all buckets have room for one, and none of it before. What there is no
+// room for is debt that later ones wait for: the rate holds, though n may be more than any burst.
+func TakeWhole(buckets []Bucket, rates []Rate, n int, now int64) Grant {
+	return take(buckets, rates, n, true, now)
+}
+
+func take(buckets []Bucket, rates []Rate, n int, whole bool, now int64) Grant {
 	if n <= 0 {
 		return Grant{}
 	}
 	granted, wait := int64(n), int64(0)
 	for i, r := range rates {
-		if !r.None() {
-			granted = min(granted, buckets[i].drained(r, now).free(r))
+		if r.None() {
+			continue
+		}
+		if free := buckets[i].drained(r, now).free(r); !whole || free == 0 {
+			granted = min(granted, free)
 		}
 	}
 	for i, r := range rates {
-		if !r.None() {
-			b := buckets[i].drained(r, now)
-			b.Level += granted * millionths
-			if granted < int64(n) {
-				wait = max(wait, b.wait(r))
-			}
-			// Who is only looked at keeps its time, which saves a write; unless a lowered burst has cut
-			// its level, which must drain from now on, or the clock went back, and nothing would drain
-			// until it has caught up.
-			if granted > 0 || b.Level == 0 || buckets[i].Level > int64(r.burst())*millionths || now < buckets[i].At {
-				buckets[i] = b
-			}
+		if r.None() {
+			continue
+		}
+		b := buckets[i].drained(r, now)
+		b.Level += granted * millionths
+		if granted < int64(n) {
+			wait = max(wait, b.wait(r))
+		}
+		// Who is only looked at keeps its time, which saves a write; unless its rate is a new one, or the
+		// clock went back, and nothing would drain until it has caught up.
+		if granted > 0 || b.Level == 0 || b.Rate != buckets[i].Rate || now < buckets[i].At {
+			buckets[i] = b
 		}
 	}
 	return Grant{N: int(granted), Wait: time.Duration(wait) * time.Microsecond}

@@ -1,7 +1,7 @@
 package ratelimit
 
 import (
-	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,9 +102,37 @@ func TestNestedLimitsAreChargedAlike(t *testing.T) {
 	if got, want := Take(buckets, rates, 9, second), (Grant{4, 100 * time.Millisecond}); got != want {
 		t.Errorf("granted %+v, want %+v", got, want)
 	}
-	full := Bucket{4 * millionths, second}
-	if want := []Bucket{full, {}, full, full}; fmt.Sprint(buckets) != fmt.Sprint(want) {
+	full := func(r Rate) Bucket { return Bucket{4 * millionths, second, r} }
+	if want := []Bucket{full(rates[0]), {}, full(rates[2]), full(rates[3])}; !slices.Equal(buckets, want) {
 		t.Errorf("charged %v, want %v", buckets, want)
+	}
+}
+
+// More than any burst goes as a whole, once, and is waited for by what comes after it; a new rate knows
+// nothing of the debt.
+func TestWholeIsGrantedOnCredit(t *testing.T) {
+	t.Parallel()
+	rate, bucket := []Rate{{10, 3}}, make([]Bucket, 1)
+	for i, step := range []struct {
+		at   int64
+		n    int
+		want Grant
+	}{
+		{0, 100, Grant{100, 0}},
+		{0, 1, Grant{0, 9800 * time.Millisecond}},
+		{9_799_999, 100, Grant{0, time.Microsecond}},
+		{9_800_000, 100, Grant{100, 0}},
+		{9_800_000, 0, Grant{}},
+	} {
+		if got := TakeWhole(bucket, rate, step.n, step.at); got != step.want {
+			t.Errorf("step %d: granted %+v, want %+v", i, got, step.want)
+		}
+	}
+	if got := Take(bucket, rate, 1, 9_800_000); got != (Grant{0, 10 * time.Second}) {
+		t.Errorf("in debt, granted %+v", got)
+	}
+	if got := Take(bucket, []Rate{{10, 4}}, 1, 9_800_000); got != (Grant{0, 100 * time.Millisecond}) {
+		t.Errorf("under a new rate, granted %+v", got)
 	}
 }
 

@@ -126,6 +126,25 @@ func (s *Store) claimKey(ctx context.Context, tx pgx.Tx, t Together) (first Resp
 	return first, true, err
 }
 
+// RepeatedTogether is what a call with a key is answered that repeats an earlier one; known is false if it
+// does not.
+func (s *Store) RepeatedTogether(ctx context.Context, tenant webhook.TenantID, i Idempotency) (first Response, known bool, err error) {
+	var body, sealed []byte
+	err = s.pool.QueryRow(ctx, `SELECT body_hash, response FROM idempotency
+		WHERE tenant_id = $1 AND key = $2 AND created_at >= now() - make_interval(secs => $3)`,
+		tenant.UUID(), i.Key[:], webhook.IdempotencyRetention.Seconds()).Scan(&body, &sealed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return first, false, nil
+	case err != nil:
+		return first, false, webhook.Unavailable(err, "The first response could not be read; try again")
+	case i.CheckBody && !bytes.Equal(body, i.BodyHash[:]):
+		return first, false, errKeyReused
+	}
+	first, err = s.View(webhook.Scope{Tenant: tenant}).openResponse(i.Key, sealed)
+	return first, err == nil, err
+}
+
 // findApplication refuses a call for nobody even if it has no message that could be refused.
 func findApplication(ctx context.Context, tx pgx.Tx, t Together) error {
 	id, uid := applicationRef(t.Application)

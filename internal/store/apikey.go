@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -73,30 +74,36 @@ func (s *Store) ExpireAPIKey(ctx context.Context, tenantRef, keyRef string, at t
 	return failure("expire API key", res.Error)
 }
 
+// effective are a tenant t's limits.
+var effective = "t." + strings.Join(effectiveColumns, ", t.")
+
 // errBadKey does not say whether a key is unknown, expired or of a deleted tenant.
 var errBadKey error = &webhook.Error{Kind: webhook.KindUnauthorized, Code: "authentication_failed", Detail: "Invalid token"}
 
 // APIKeyByDigest is the key with a digest, if it may be used now; otherwise the error is
 // KindUnauthorized.
 func (s *Store) APIKeyByDigest(ctx context.Context, digest [32]byte) (webhook.APIKey, error) {
-	k, _, err := s.APIKeyAndRules(ctx, digest)
-	return k, err
+	p, err := s.PrincipalByDigest(ctx, digest)
+	return p.Key, err
 }
 
-// APIKeyAndRules is APIKeyByDigest together with what the key's tenant wants of messages, so that whoever
-// remembers the one has the other.
-func (s *Store) APIKeyAndRules(ctx context.Context, digest [32]byte) (webhook.APIKey, webhook.PublishRules, error) {
-	var found struct {
-		webhook.APIKey `gorm:"embedded"`
-		Rules          webhook.PublishRules `gorm:"embedded"`
-	}
-	err := s.acrossTenants(ctx).Table("api_key").Select("api_key.*, t.schema_validation, t.strict_event_types").
+// Principal is an API key together with what its tenant wants of messages and may use, so that whoever
+// remembers the one has the others.
+type Principal struct {
+	Key    webhook.APIKey       `gorm:"embedded"`
+	Rules  webhook.PublishRules `gorm:"embedded"`
+	Limits webhook.Limits       `gorm:"embedded"`
+}
+
+// PrincipalByDigest is APIKeyByDigest with more.
+func (s *Store) PrincipalByDigest(ctx context.Context, digest [32]byte) (found Principal, err error) {
+	err = s.acrossTenants(ctx).Table("api_key").Select("api_key.*, t.schema_validation, t.strict_event_types, "+effective).
 		Joins("JOIN tenant t ON t.id = api_key.tenant_id AND t.deleted_at IS NULL").
 		Where("digest = ? AND (expires_at IS NULL OR expires_at > now())", digest[:]).Take(&found).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return webhook.APIKey{}, webhook.PublishRules{}, errBadKey
+		return Principal{}, errBadKey
 	}
-	return found.APIKey, found.Rules, failure("find API key", err)
+	return found, failure("find API key", err)
 }
 
 // TouchAPIKeys remembers when keys were last used, to the minute and never going back.

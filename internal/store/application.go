@@ -101,7 +101,8 @@ func (v View) ReplaceApplication(ctx context.Context, ref string, a webhook.Appl
 			switch {
 			case err == nil:
 				created = false
-				made.UID, made.Name, made.ThrottleRate, made.Metadata = a.UID, a.Name, a.ThrottleRate, a.Metadata
+				made.UID, made.Name, made.Metadata = a.UID, a.Name, a.Metadata
+				made.ThrottleRate, made.ThrottleBurst = a.ThrottleRate, a.ThrottleBurst
 				made, err = v.saveApplication(tx, made)
 				return err
 			case !errors.Is(err, gorm.ErrRecordNotFound):
@@ -198,7 +199,7 @@ func (v View) saveApplication(tx *gorm.DB, a webhook.Application) (webhook.Appli
 	a.UpdatedAt = v.store.now()
 	a.Metadata = orEmpty(a.Metadata)
 	err := tx.Model(&webhook.Application{}).Where("tenant_id = ? AND id = ?", a.TenantID, a.ID).
-		Select("uid", "name", "throttle_rate", "metadata", "updated_at").UpdateColumns(&a).Error
+		Select("uid", "name", "throttle_rate", "throttle_burst", "metadata", "updated_at").UpdateColumns(&a).Error
 	if uidTaken(err) {
 		return a, applicationTaken(a.UID)
 	}

@@ -24,10 +24,13 @@ type NewEndpoint struct {
 
 // CreateEndpoint makes an endpoint of an application; its ids and times are set here. The errors are,
 // besides a view's usual ones: KindConflict "limit_reached" when the application has
-// webhook.MaxEndpoints, and KindInvalid for a filter naming an event type that does not exist or is
+// webhook.MaxEndpoints or the tenant as many as its limits say, and KindInvalid for a filter naming an event type that does not exist or is
 // archived.
 func (v View) CreateEndpoint(ctx context.Context, appRef string, e NewEndpoint) (made webhook.Endpoint, err error) {
 	err = v.transaction(ctx, "create endpoint", func(tx *gorm.DB) error {
+		if err := v.lockQuota(tx); err != nil {
+			return err
+		}
 		app, err := v.lockedApplication(tx, appRef)
 		if err != nil {
 			return err
@@ -56,7 +59,39 @@ func (v View) Wanted(ctx context.Context, appRef, eventType string, channels []s
 	return wanted, failure("look for an endpoint", err)
 }
 
-// insertEndpoint needs the application's row locked: that is what makes the count hold.
+// lockQuota makes endpoints of a tenant with a quota of them come one after the other. It comes before the
+// application's lock, as it does where a tenant is deleted.
+func (v View) lockQuota(tx *gorm.DB) error {
+	quota, err := v.endpointQuota(tx)
+	if err != nil || quota == 0 {
+		return err
+	}
+	var t webhook.Tenant
+	return tx.Clauses(forChange).Select("id").Where("id = ? AND deleted_at IS NULL", v.scope.Tenant).Take(&t).Error
+}
+
+// endpointQuota is how many endpoints the tenant may have; 0 = any number.
+func (v View) endpointQuota(tx *gorm.DB) (int, error) {
+	var t webhook.Tenant
+	err := tx.Select("max_endpoints").Where("id = ? AND deleted_at IS NULL", v.scope.Tenant).Take(&t).Error
+	return t.Effective.MaxEndpoints, err
+}
+
+func (v View) underQuota(tx *gorm.DB) error {
+	quota, err := v.endpointQuota(tx)
+	if err != nil || quota == 0 {
+		return err
+	}
+	var count int64
+	err = tx.Model(&webhook.Endpoint{}).Where("tenant_id = ? AND deleted_at IS NULL", v.scope.Tenant).Count(&count).Error
+	if err == nil && count >= int64(quota) {
+		err = webhook.Conflict("limit_reached", "The tenant's limit is %d endpoints", quota)
+	}
+	return err
+}
+
+// insertEndpoint needs the application's row locked, and the tenant's if it has a quota: that is what makes
+// the counts hold.
 func (v View) insertEndpoint(tx *gorm.DB, app webhook.ApplicationID, e NewEndpoint) (webhook.Endpoint, error) {
 	if e.Secret.IsZero() {
 		return webhook.Endpoint{}, errors.New("endpoint without a signing key")
@@ -67,6 +102,9 @@ func (v View) insertEndpoint(tx *gorm.DB, app webhook.ApplicationID, e NewEndpoi
 	}
 	if count >= webhook.MaxEndpoints {
 		return webhook.Endpoint{}, webhook.Conflict("limit_reached", "An application has at most %d endpoints", webhook.MaxEndpoints)
+	}
+	if err := v.underQuota(tx); err != nil {
+		return webhook.Endpoint{}, err
 	}
 	row := e.Endpoint
 	row.TenantID, row.ApplicationID, row.ID = v.scope.Tenant, app, webhook.NewEndpointID()
@@ -124,6 +162,9 @@ func (v View) Endpoints(ctx context.Context, appRef string, p Page) (List[webhoo
 func (v View) ReplaceEndpoint(ctx context.Context, appRef, ref string, e NewEndpoint) (made webhook.Endpoint, created bool, err error) {
 	e.UID = uidFromRef(ref, webhook.EndpointID{}.Prefix(), e.UID)
 	err = v.transaction(ctx, "replace endpoint", func(tx *gorm.DB) error {
+		if err := v.lockQuota(tx); err != nil {
+			return err
+		}
 		// Creating needs this lock, and taking it first leaves no moment between "there is none" and
 		// "create it".
 		app, err := v.lockedApplication(tx, appRef)
@@ -266,7 +307,7 @@ func (v View) saveEndpoint(tx *gorm.DB, old webhook.Endpoint, e NewEndpoint) (we
 		}
 	}
 	err := tx.Model(&webhook.Endpoint{}).Where("tenant_id = ? AND id = ?", row.TenantID, row.ID).
-		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "ordering", "on_exhausted",
+		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "throttle_burst", "concurrency", "ordering", "on_exhausted",
 			"metadata", "version", "headers", "updated_at").UpdateColumns(&row).Error
 	if uidTaken(err) {
 		return webhook.Endpoint{}, endpointTaken(row.UID)

@@ -67,14 +67,14 @@ UNION ALL
 SELECT NULL, NULL, NULL, 0::smallint, 0::smallint, 0::smallint, false, 0::smallint, true,
 	(SELECT count(*) FROM put), (SELECT LEAST(max(due_at), now() - make_interval(secs => $5)) FROM due)`
 
-// dueAhead is how many times as many rows as there is room for are looked at, to find what other tenants
-// have behind those of one.
-const dueAhead = 4
+// dueAhead is how many rows beyond those there is room for are looked at, to find what other tenants have
+// behind those of one. It is few enough that the limits' next turn comes soon.
+const dueAhead = 1024
 
 // FeedDue takes up deliveries whose time has come, as far back as from goes: it releases about limit of
 // them and parks as many as that takes. It returns from where the next look may go on.
 func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Duration) (fed []Fed, parked int, next Scan, err error) {
-	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds(), from.after, dueAhead*limit, s.longestWrite.Seconds())
+	rows, err := s.pool.Query(ctx, dueSQL, limit, lease.Seconds(), from.after, limit+dueAhead, s.longestWrite.Seconds())
 	if err == nil {
 		fed, parked, next, err = collectDue(rows, from)
 	}

@@ -1,9 +1,6 @@
 package store_test
 
 import (
-	"context"
-	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -232,7 +229,7 @@ func TestAProbesFailureSpendsNothing(t *testing.T) {
 	}
 	// Its fence must not come again: the old task is stale once it is handed out anew.
 	p.exec(`UPDATE delivery SET due_at = now()`)
-	fed, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	fed, _, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
 	if err != nil || len(fed) != 3 {
 		t.Fatal(fed, err)
 	}
@@ -271,86 +268,6 @@ func TestJobsKnowTheGate(t *testing.T) {
 		}
 		if j.Gate == webhook.GateOpen && (j.GateAge < 10*time.Minute || j.GateAge > 11*time.Minute) {
 			t.Errorf("open for %s", j.GateAge)
-		}
-	}
-}
-
-// TestNoHeldDeliveryIsForgotten pauses, resumes, opens and closes endpoints while messages are accepted
-// for them, released ones are put back and the feeder serves their wakes. Nothing may deadlock, and at
-// every moment at which all is quiet whatever is parked has a wake. In the end all of it goes.
-func TestNoHeldDeliveryIsForgotten(t *testing.T) {
-	t.Parallel()
-	p := newPipeline(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	endpoints := []webhook.Endpoint{p.endpoint(), p.endpoint(), p.endpoint()}
-	for round := range 6 {
-		var group sync.WaitGroup
-		together := func(name string, n int, do func(i int) error) {
-			group.Go(func() {
-				for i := range n {
-					if err := do(i); err != nil {
-						t.Error(fmt.Errorf("round %d: %s: %w", round, name, err))
-						return
-					}
-				}
-			})
-		}
-		each := func(i int) webhook.Endpoint { return endpoints[i%len(endpoints)] }
-		for _, r := range []store.Release{released, parked} {
-			together("accept", 12, func(int) error {
-				for _, a := range p.Store.Accept(ctx, []store.Accept{p.message(), p.message()}, r) {
-					if a.Err != nil {
-						return a.Err
-					}
-				}
-				return nil
-			})
-		}
-		together("feed", 25, func(int) error {
-			fed, err := p.FeedWakes(ctx, 10, 7, lease)
-			if err != nil {
-				return err
-			}
-			var back []webhook.Delivery
-			for _, f := range fed {
-				back = append(back, f.Delivery)
-			}
-			return p.Park(ctx, back, store.Hold{})
-		})
-		together("pause", 8, func(i int) error {
-			return p.view.PauseEndpoint(ctx, p.app.ID.String(), each(i).ID.String(), "api")
-		})
-		together("resume", 8, func(i int) error {
-			return p.view.ResumeEndpoint(ctx, p.app.ID.String(), each(i+1).ID.String())
-		})
-		together("breaker", 16, func(i int) error {
-			e := each(i / 2)
-			var err error
-			if i%2 == 0 {
-				_, err = p.OpenBreaker(ctx, p.tenant, e.ID, streakOf(someURL, 10), time.Millisecond)
-			} else {
-				_, err = p.CloseBreaker(ctx, p.tenant, e.ID)
-			}
-			return err
-		})
-		together("sweep", 5, func(int) error {
-			_, err := p.SweepWakes(ctx)
-			return err
-		})
-		group.Wait()
-		if n := p.count(`delivery d WHERE state = 3 AND NOT EXISTS (
-			SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id)`); n != 0 {
-			t.Fatalf("round %d: %d parked deliveries have no wake", round, n)
-		}
-	}
-	for _, e := range endpoints {
-		p.pause(e)
-		p.resume(e)
-	}
-	for p.count("delivery WHERE state = 3") > 0 {
-		if _, err := p.FeedWakes(ctx, 10, 1000, lease); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

@@ -19,9 +19,21 @@ func (s *Store) CreateTenant(ctx context.Context, t webhook.Tenant) (tenant webh
 	t.CreatedAt = s.now()
 	t.UpdatedAt, t.DeletedAt = t.CreatedAt, nil
 	for range raceTries {
-		res := s.db.WithContext(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&t)
-		if res.Error != nil || res.RowsAffected == 1 {
-			return t, res.Error == nil, failure("create tenant", res.Error)
+		err = s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			if t.Plan != "" {
+				if err := lockPlans(tx); err != nil {
+					return err
+				}
+			}
+			if err := settle(tx, &t); err != nil {
+				return err
+			}
+			res := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&t)
+			created = res.RowsAffected == 1
+			return res.Error
+		})
+		if err != nil || created {
+			return t, err == nil, failure("create tenant", err)
 		}
 		err = tenants(s.db.WithContext(ctx)).Where("uid = ?", t.UID).Take(&tenant).Error
 		if !errors.Is(err, gorm.ErrRecordNotFound) { // else deleted since it stood in the way
@@ -52,19 +64,26 @@ func (s *Store) Tenants(ctx context.Context, p Page) (List[webhook.Tenant], erro
 	return l, failure("list tenants", err)
 }
 
-// PatchTenant lets change edit a tenant's name and rules while nobody else can. An error of change is
-// returned and nothing is saved.
+// PatchTenant lets change edit a tenant's name, rules, plan and limits while nobody else can. An error of
+// change is returned and nothing is saved.
 func (s *Store) PatchTenant(ctx context.Context, ref string, change func(*webhook.Tenant) error) (t webhook.Tenant, err error) {
 	err = failure("change tenant", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if err := lockPlans(tx); err != nil {
+			return err
+		}
 		if err := tenantCalled(tx, ref).Clauses(forChange).Take(&t).Error; err != nil {
 			return err
 		}
 		if err := change(&t); err != nil {
 			return err
 		}
+		if err := settle(tx, &t); err != nil {
+			return err
+		}
 		t.UpdatedAt = s.now()
 		return tx.Model(&webhook.Tenant{}).Where("id = ?", t.ID).
-			Select("name", "schema_validation", "strict_event_types", "updated_at").UpdateColumns(&t).Error
+			Select(append([]string{"name", "schema_validation", "strict_event_types", "plan", "limits", "updated_at"}, effectiveColumns...)).
+			UpdateColumns(&t).Error
 	}))
 	if err != nil {
 		return webhook.Tenant{}, err
@@ -83,7 +102,8 @@ func (s *Store) DeleteTenant(ctx context.Context, ref string) error {
 			return err
 		}
 		now := s.now()
-		err := tx.Model(&webhook.Tenant{}).Where("id = ?", t.ID).UpdateColumn("deleted_at", now).Error
+		err := tx.Model(&webhook.Tenant{}).Where("id = ?", t.ID).
+			UpdateColumns(map[string]any{"deleted_at": now, "plan": nil}).Error // a plan that only the deleted have may go
 		if err != nil {
 			return err
 		}

@@ -149,6 +149,13 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 			}
 			return nil
 		}, nothing}},
+		"Usage": tenantOnly(nothing, func(ctx context.Context, v store.View) error {
+			t, _, err := v.Usage(ctx)
+			if err == nil && t.ID != mine.tenant.ID {
+				return errSeen
+			}
+			return err
+		}),
 		"CreateApplication": tenantOnly(nothing, func(ctx context.Context, v store.View) error {
 			// The uid is theirs, which is none of our business: each tenant has its own.
 			a, created, err := v.CreateApplication(ctx, webhook.Application{Name: "x", UID: theirs.app.UID}, true)
@@ -347,6 +354,22 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 	m["PauseEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 		return v.PauseEndpoint(ctx, app, ep, "mine")
 	})
+	m["EndpointStatus"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, err := v.EndpointStatus(ctx, app, ep)
+		return err
+	})
+	m["CancelPending"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+		_, _, err := v.CancelPending(ctx, app, ep)
+		return err
+	})
+	backlog := step{"all", func(ctx context.Context, v store.View) error {
+		_, err := v.TenantBacklog(ctx)
+		return err
+	}, nothing}
+	if apps {
+		backlog.want = forbidden
+	}
+	m["TenantBacklog"] = []step{backlog}
 	m["ResumeEndpoint"] = byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 		return v.ResumeEndpoint(ctx, app, ep)
 	})

@@ -30,7 +30,7 @@ type Metrics struct {
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
 	Throttled         prometheus.Counter   // of them because a limit had been reached
-	ExecutorInFlight  prometheus.Gauge     // deliveries being made by this process
+	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
 
 	registry        *prometheus.Registry
 	attempts        map[attemptKey]prometheus.Counter
@@ -38,6 +38,13 @@ type Metrics struct {
 	released        map[Reason]prometheus.Counter
 	fenced          map[FencedKind]prometheus.Counter
 	breakers        map[BreakerTurn]prometheus.Counter
+	gates           map[webhook.GateState]prometheus.Gauge
+	open            map[webhook.State]prometheus.Gauge
+	overdue         prometheus.Gauge
+	laneTasks       map[webhook.Lane]prometheus.Gauge
+	laneSeconds     map[webhook.Lane]prometheus.Observer
+	inFlight        map[webhook.Lane]prometheus.Gauge
+	putBack         map[PutBackReason]prometheus.Counter
 	httpRequests    *prometheus.CounterVec
 	httpSeconds     *prometheus.HistogramVec
 
@@ -76,6 +83,18 @@ const (
 	BreakerProbeFailed BreakerTurn = "probe_failed"
 	BreakerProbeUnsent BreakerTurn = "probe_unsent" // what was to be the probe ended without a request
 	BreakerClosed      BreakerTurn = "closed"
+)
+
+// PutBackReason says why a worker put a delivery back without beginning it.
+type PutBackReason string
+
+// The reasons.
+const (
+	PutBackGate     PutBackReason = "gate"     // its endpoint is paused, or its circuit breaker is open
+	PutBackEndpoint PutBackReason = "endpoint" // as many requests to it are under way as it can take
+	PutBackHost     PutBackReason = "host"     // likewise, to its host
+	PutBackSlow     PutBackReason = "slow"     // it is slow, and the places for those that are, or its share of them, are taken
+	PutBackNew      PutBackReason = "new"      // it has not answered anything yet, and many others have not either
 )
 
 // attemptKey is class and trigger of an attempt as labels.
@@ -141,13 +160,20 @@ func NewMetrics() *Metrics {
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
 		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
-		ExecutorInFlight:  gauge("posthaste_executor_in_flight", "Deliveries being made by this process."),
+		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
 		attemptDuration:   histogram("posthaste_attempt_duration_seconds", "Duration of an attempt, from resolving to the end of the answer.", attemptBuckets),
 		released:          map[Reason]prometheus.Counter{},
 		fenced:            map[FencedKind]prometheus.Counter{},
 		breakers:          map[BreakerTurn]prometheus.Counter{},
+		gates:             map[webhook.GateState]prometheus.Gauge{},
+		open:              map[webhook.State]prometheus.Gauge{},
+		overdue:           gauge("posthaste_oldest_due_seconds", "How long the delivery that has been due for longest has been due; shown by one process."),
+		laneTasks:         map[webhook.Lane]prometheus.Gauge{},
+		laneSeconds:       map[webhook.Lane]prometheus.Observer{},
+		inFlight:          map[webhook.Lane]prometheus.Gauge{},
+		putBack:           map[PutBackReason]prometheus.Counter{},
 		httpRequests:      vec("posthaste_http_requests_total", "API requests answered.", "route", "code"),
 		httpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "posthaste_http_request_seconds", Help: "Duration of an API request.", Buckets: attemptBuckets,
@@ -174,6 +200,37 @@ func NewMetrics() *Metrics {
 	breakers := vec("posthaste_breaker_turns_total", "Circuit breakers of endpoints turned by this process, by kind.", "kind")
 	for _, t := range []BreakerTurn{BreakerOpened, BreakerProbeFailed, BreakerProbeUnsent, BreakerClosed} {
 		m.breakers[t] = breakers.WithLabelValues(string(t))
+	}
+	gates := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_endpoints_held", Help: "Endpoints that are paused or whose circuit breaker is open; shown by one process.",
+	}, []string{"state"})
+	for state, name := range map[webhook.GateState]string{webhook.GatePaused: "paused", webhook.GateOpen: "open", webhook.GateProbing: "probing"} {
+		m.gates[state] = gates.WithLabelValues(name)
+	}
+	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 10,000 of each state; shown by one process.",
+	}, []string{"state"})
+	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked"} {
+		m.open[state] = open.WithLabelValues(name)
+	}
+	tasks := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "posthaste_lane_tasks", Help: "Tasks that wait in the queue, by lane; shown by one process.",
+	}, []string{"lane"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "posthaste_lane_delay_seconds", Help: "From the release of a delivery to when a worker begins with it, by lane.", Buckets: endToEndBuckets,
+	}, []string{"lane"})
+	for _, lane := range webhook.Lanes {
+		m.laneTasks[lane], m.laneSeconds[lane] = tasks.WithLabelValues(lane.String()), seconds.WithLabelValues(lane.String())
+	}
+	registry.MustRegister(gates, open, tasks, seconds)
+	inFlight := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "posthaste_executor_in_flight", Help: "Deliveries being made by this process, by lane."}, []string{"lane"})
+	registry.MustRegister(inFlight)
+	for _, l := range webhook.Lanes {
+		m.inFlight[l] = inFlight.WithLabelValues(l.String())
+	}
+	putBack := vec("posthaste_put_back_total", "Deliveries that a worker put back without beginning them, by reason.", "reason")
+	for _, r := range []PutBackReason{PutBackGate, PutBackEndpoint, PutBackHost, PutBackSlow, PutBackNew} {
+		m.putBack[r] = putBack.WithLabelValues(string(r))
 	}
 	return m
 }
@@ -204,6 +261,47 @@ func (m *Metrics) Fenced(kind FencedKind, n int) { m.fenced[kind].Add(float64(n)
 
 // Breaker counts a turn of an endpoint's breaker. It panics on one that is not one of the constants.
 func (m *Metrics) Breaker(turn BreakerTurn) { m.breakers[turn].Inc() }
+
+// Gates shows how many endpoints are in which state; of those it does not name there are none.
+func (m *Metrics) Gates(endpoints map[webhook.GateState]int) {
+	for state, g := range m.gates {
+		g.Set(float64(endpoints[state]))
+	}
+}
+
+// Backlog shows how many deliveries are open and for how long the oldest of them has been due.
+func (m *Metrics) Backlog(parked, waiting, released int, overdue time.Duration) {
+	m.open[webhook.StateParked].Set(float64(parked))
+	m.open[webhook.StateWaiting].Set(float64(waiting))
+	m.open[webhook.StateReleased].Set(float64(released))
+	m.overdue.Set(max(0, overdue.Seconds()))
+}
+
+// Lanes shows how many tasks wait in the queue.
+func (m *Metrics) Lanes(live, fed, bulk int) {
+	m.laneTasks[webhook.LaneLive].Set(float64(live))
+	m.laneTasks[webhook.LaneFed].Set(float64(fed))
+	m.laneTasks[webhook.LaneBulk].Set(float64(bulk))
+}
+
+// ForgetBacklog shows nothing of what one process shows for all, because another one does now.
+func (m *Metrics) ForgetBacklog() {
+	m.Gates(nil)
+	m.Backlog(0, 0, 0, 0)
+	m.Lanes(0, 0, 0)
+}
+
+// LaneDelay counts a delivery that a worker begins with so long after it was released.
+func (m *Metrics) LaneDelay(lane webhook.Lane, d time.Duration) {
+	m.laneSeconds[lane].Observe(max(0, d.Seconds()))
+}
+
+// InFlight counts n more deliveries of a lane as being made, or less if n is negative.
+func (m *Metrics) InFlight(lane webhook.Lane, n int) { m.inFlight[lane].Add(float64(n)) }
+
+// PutBack counts n deliveries that were put back for a reason. It panics on a reason that is not one of
+// the constants.
+func (m *Metrics) PutBack(reason PutBackReason, n int) { m.putBack[reason].Add(float64(n)) }
 
 // route is one route's resolved metrics. Codes are resolved as they occur, since a route gives few.
 type route struct {

@@ -41,7 +41,8 @@ func TestMetricsExistAtZero(t *testing.T) {
 		"posthaste_messages_accepted_total", "posthaste_deliveries_created_total", "posthaste_attempts_total", "posthaste_attempt_duration_seconds",
 		"posthaste_end_to_end_seconds", "posthaste_accept_batch_size", "posthaste_accept_commit_seconds", "posthaste_result_batch_size",
 		"posthaste_result_commit_seconds", "posthaste_feeder_released_total", "posthaste_feeder_scan_seconds", "posthaste_feeder_leader",
-		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_fenced_total", "posthaste_breaker_turns_total",
+		"posthaste_queue_tasks", "posthaste_parked_total", "posthaste_executor_in_flight", "posthaste_put_back_total", "posthaste_slow_places", "posthaste_fenced_total", "posthaste_breaker_turns_total",
+		"posthaste_endpoints_held", "posthaste_deliveries_open", "posthaste_oldest_due_seconds", "posthaste_lane_tasks", "posthaste_lane_delay_seconds",
 		"go_goroutines", "process_open_fds",
 	} {
 		if !strings.Contains(text, "# HELP "+name+" ") {
@@ -52,7 +53,8 @@ func TestMetricsExistAtZero(t *testing.T) {
 		`posthaste_attempts_total{class="success",trigger="scheduled"} 0`,
 		`posthaste_attempts_total{class="tls_expired",trigger="manual"} 0`,
 		`posthaste_feeder_released_total{reason="due"} 0`, `posthaste_feeder_released_total{reason="wake"} 0`, `posthaste_feeder_released_total{reason="lost"} 0`,
-		`posthaste_fenced_total{kind="task"} 0`,
+		`posthaste_fenced_total{kind="task"} 0`, `posthaste_put_back_total{reason="gate"} 0`, `posthaste_put_back_total{reason="new"} 0`,
+		`posthaste_executor_in_flight{lane="live"} 0`, `posthaste_executor_in_flight{lane="bulk"} 0`,
 	)
 	if n := strings.Count(text, "\nposthaste_attempts_total{"); n != 2*(len(webhook.ErrorClasses)+1) {
 		t.Errorf("%d attempt counters", n)
@@ -68,6 +70,11 @@ func TestMetricsCount(t *testing.T) {
 	m.Attempt("made-up", 9, time.Second)
 	m.Released(telemetry.ReleasedLost, 4)
 	m.Fenced(telemetry.FencedSuccess, 2)
+	m.Breaker(telemetry.BreakerOpened)
+	m.Gates(map[webhook.GateState]int{webhook.GatePaused: 3})
+	m.Backlog(10, 20, 30, time.Minute)
+	m.Lanes(1, 2, 3)
+	m.LaneDelay(webhook.LaneFed, 20*time.Millisecond)
 	m.HTTPRequest("GET /api/v1/app/{app_id}", 200, time.Millisecond)
 	m.HTTPRequest("GET /api/v1/app/{app_id}", 200, time.Millisecond)
 	m.HTTPRequest("GET /api/v1/app/{app_id}", 404, time.Millisecond)
@@ -83,6 +90,10 @@ func TestMetricsCount(t *testing.T) {
 		`posthaste_attempt_duration_seconds_count 3`,
 		`posthaste_feeder_released_total{reason="lost"} 4`,
 		`posthaste_fenced_total{kind="success"} 2`,
+		`posthaste_breaker_turns_total{kind="opened"} 1`,
+		`posthaste_endpoints_held{state="paused"} 3`, `posthaste_endpoints_held{state="open"} 0`,
+		`posthaste_deliveries_open{state="parked"} 10`, `posthaste_deliveries_open{state="waiting"} 20`, `posthaste_deliveries_open{state="released"} 30`,
+		`posthaste_oldest_due_seconds 60`, `posthaste_lane_tasks{lane="bulk"} 3`, `posthaste_lane_delay_seconds_count{lane="fed"} 1`,
 		`posthaste_http_requests_total{code="200",route="GET /api/v1/app/{app_id}"} 2`,
 		`posthaste_http_requests_total{code="404",route="GET /api/v1/app/{app_id}"} 1`,
 		`posthaste_http_requests_total{code="404",route="unmatched"} 1`,
@@ -112,7 +123,7 @@ func TestRoutesAreBounded(t *testing.T) {
 func TestLabelsAreFew(t *testing.T) {
 	m := telemetry.NewMetrics()
 	m.HTTPRequest("GET /", 200, 0)
-	allowed := map[string]bool{"class": true, "trigger": true, "reason": true, "kind": true, "route": true, "code": true, "le": true}
+	allowed := map[string]bool{"class": true, "trigger": true, "reason": true, "kind": true, "state": true, "lane": true, "route": true, "code": true, "le": true}
 	for _, line := range strings.Split(scrape(t, m), "\n") {
 		if !strings.HasPrefix(line, "posthaste_") {
 			continue

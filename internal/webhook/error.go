@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind is what a caller may want to tell apart about an error. One place in the API turns it into a
@@ -33,10 +34,11 @@ type Field struct {
 // Error is an error that its caller may be told.
 type Error struct {
 	Kind   Kind
-	Code   string  // the wire's word, for instance "not_found"; empty = the kind's usual one
-	Detail string  // one sentence for a person
-	Fields []Field // for KindInvalid
-	Err    error   // the cause, for the log only
+	Code   string        // the wire's word, for instance "not_found"; empty = the kind's usual one
+	Detail string        // one sentence for a person
+	Fields []Field       // for KindInvalid
+	After  time.Duration // for KindRateLimited: how long until the same may succeed; 0 = unsaid
+	Err    error         // the cause, for the log only
 }
 
 // Error is the text for logs: detail, fields and cause.
@@ -69,6 +71,11 @@ var ErrNotFound error = &Error{Kind: KindNotFound, Code: "not_found", Detail: "E
 // Conflict says that a write collides with something that exists.
 func Conflict(code, format string, args ...any) error {
 	return &Error{Kind: KindConflict, Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// TooMany says that the same call may succeed after a while.
+func TooMany(after time.Duration, code, format string, args ...any) error {
+	return &Error{Kind: KindRateLimited, Code: code, Detail: fmt.Sprintf(format, args...), After: after}
 }
 
 // Unavailable says that the same call may succeed later; cause is logged, never shown.

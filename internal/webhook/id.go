@@ -145,18 +145,25 @@ func (id ID[K]) String() string {
 		words[i] = binary.BigEndian.Uint32(id[4*i:])
 	}
 	words[4] = id.checksum()
+	// Five digits a division, since every delivery writes several ids.
+	const five = 62 * 62 * 62 * 62 * 62
 	prefix := id.Prefix()
-	out := make([]byte, len(prefix)+idTextLength)
-	copy(out, prefix)
-	for i := len(out) - 1; i >= len(prefix); i-- {
+	var text [16 + idTextLength]byte
+	out := text[:len(prefix)+idTextLength]
+	for end := len(out); end > len(prefix); {
 		var rem uint64
 		for w := range words {
 			v := rem<<32 | uint64(words[w])
-			words[w] = uint32(v / 62)
-			rem = v % 62
+			words[w] = uint32(v / five)
+			rem = v % five
 		}
-		out[i] = base62[rem]
+		for i := 0; i < 5 && end > len(prefix); i++ {
+			end--
+			out[end] = base62[rem%62]
+			rem /= 62
+		}
 	}
+	copy(out, prefix)
 	return string(out)
 }
 

@@ -14,7 +14,12 @@ const (
 	MaxBody              = 2 << 20            // bytes of a request
 	MaxBatch             = 1000               // messages of one batch
 	MaxBatchDeliveries   = 10_000             // that one batch may owe
-	MaxThrottleRate      = 65535              // messages per second
+	MaxThrottleRate      = 65535              // messages per second, and at once
+	MaxRate              = 1_000_000          // of a tenant's rates, per second, and of their bursts
+	MaxMessagesPerDay    = 1_000_000_000_000  // that a quota may allow
+	MaxTenantEndpoints   = 100_000_000        // that a quota may allow
+	MaxWeight            = 100                // of a tenant against others
+	MaxConcurrency       = 1000               // requests at once that an endpoint may be set to
 	MaxEndpoints         = 500                // of an application
 	MaxURLLength         = 65536              // bytes of an endpoint's URL
 	MaxHeaders           = 100                // custom headers of an endpoint

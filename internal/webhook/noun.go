@@ -14,6 +14,9 @@ type Tenant struct {
 	UpdatedAt time.Time
 	DeletedAt *time.Time // set: every one of its keys is refused
 	PublishRules
+	Plan      string `gorm:"serializer:zeronull"`      // the name of one; "" = none
+	Limits    Limits `gorm:"serializer:json"`          // where they differ from the plan's
+	Effective Limits `gorm:"embedded;embeddedPrefix:"` // what comes of the two; the store sees to it
 }
 
 // PublishRules is what a tenant wants of the messages that are published for it.
@@ -63,15 +66,16 @@ type PortalSession struct {
 
 // Application is one of a tenant's customers.
 type Application struct {
-	TenantID     TenantID      `gorm:"type:uuid;primaryKey"`
-	ID           ApplicationID `gorm:"type:uuid;primaryKey"`
-	UID          string        `gorm:"serializer:zeronull"`
-	Name         string
-	ThrottleRate int               `gorm:"serializer:zeronull"` // messages per second; 0 = none
-	Metadata     map[string]string `gorm:"serializer:json"`
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
-	DeletedAt    *time.Time
+	TenantID      TenantID      `gorm:"type:uuid;primaryKey"`
+	ID            ApplicationID `gorm:"type:uuid;primaryKey"`
+	UID           string        `gorm:"serializer:zeronull"`
+	Name          string
+	ThrottleRate  int               `gorm:"serializer:zeronull"` // messages per second; 0 = none
+	ThrottleBurst int               `gorm:"serializer:zeronull"` // at once after a pause; 0 = as Rate says
+	Metadata      map[string]string `gorm:"serializer:json"`
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	DeletedAt     *time.Time
 }
 
 // Endpoint is a URL that an application wants called.
@@ -86,6 +90,8 @@ type Endpoint struct {
 	EventTypes    []string          `gorm:"serializer:textarray"` // nil = every event type
 	Channels      []string          `gorm:"serializer:textarray"` // nil = whatever the message's channels
 	ThrottleRate  int               `gorm:"serializer:zeronull"`  // messages per second; 0 = none
+	ThrottleBurst int               `gorm:"serializer:zeronull"`  // at once after a pause; 0 = as Rate says
+	Concurrency   int               `gorm:"serializer:zeronull"`  // requests at once from one worker; 0 = as many as it can take
 	Ordering      Ordering          // "" = none
 	OnExhausted   OnExhausted       // of one that is ordered; "" = block
 	Metadata      map[string]string `gorm:"serializer:json"`

@@ -33,6 +33,11 @@ type BackgroundTasks struct {
 	c *conn
 }
 
+// Backlogs are what waits to be delivered.
+type Backlogs struct {
+	c *conn
+}
+
 // Client calls one Posthaste with one key; make it with New. It may be used by many goroutines at once, and
 // is best shared: it keeps connections.
 type Client struct {
@@ -40,8 +45,10 @@ type Client struct {
 	Attempts        Attempts
 	Authentication  Authentication
 	BackgroundTasks BackgroundTasks
+	Backlogs        Backlogs
 	Endpoints       Endpoints
 	EventTypes      EventTypes
+	Limits          Limits
 	Messages        Messages
 	Operator        Operator
 
@@ -58,6 +65,11 @@ type EventTypes struct {
 	c *conn
 }
 
+// Limits are what a tenant may use.
+type Limits struct {
+	c *conn
+}
+
 // Messages are what is posted, once each.
 type Messages struct {
 	c *conn
@@ -66,7 +78,13 @@ type Messages struct {
 // Operator is what only the operator of an installation may do: its key is the operator's token.
 type Operator struct {
 	APIKeys APIKeys
+	Plans   Plans
 	Tenants Tenants
+}
+
+// Plans are named sets of limits that tenants are given.
+type Plans struct {
+	c *conn
 }
 
 // Tenants are the companies that share an installation.
@@ -80,11 +98,14 @@ func newClient(c *conn) *Client {
 		Attempts:        Attempts{c: c},
 		Authentication:  Authentication{c: c},
 		BackgroundTasks: BackgroundTasks{c: c},
+		Backlogs:        Backlogs{c: c},
 		Endpoints:       Endpoints{c: c},
 		EventTypes:      EventTypes{c: c},
+		Limits:          Limits{c: c},
 		Messages:        Messages{c: c},
 		Operator: Operator{
 			APIKeys: APIKeys{c: c},
+			Plans:   Plans{c: c},
 			Tenants: Tenants{c: c},
 		},
 		c: c,
@@ -384,6 +405,23 @@ func (g Endpoints) BulkReplayDryRun(ctx context.Context, app, endpoint string, i
 	return call[DryRun](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/bulk-replay/dry-run", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
 }
 
+// EndpointCancelPendingOptions are what Endpoints.CancelPending may be given; the zero value of each field
+// leaves it to the server.
+type EndpointCancelPendingOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// CancelPending ends what an endpoint is owed and is not under way. At most 10,000 deliveries with each call,
+// the oldest first; each is shown as canceled. Those that are being sent, or about to be, are left: pause the
+// endpoint first to have as few of them as can be. It needs the scope write, or an application token with
+// ManageEndpoint.
+func (g Endpoints) CancelPending(ctx context.Context, app, endpoint string, opts ...EndpointCancelPendingOptions) (CancelPending, error) {
+	o := last(opts)
+	return call[CancelPending](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/cancel-pending", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
+}
+
 // GetHeaders gets an endpoint's custom headers. Values of headers that usually hold a credential are not
 // shown; `sensitive` names them. It needs the scope read, or an application token with ViewBase.
 func (g Endpoints) GetHeaders(ctx context.Context, app, endpoint string) (EndpointHeaders, error) {
@@ -454,6 +492,22 @@ func (g Attempts) ListAttemptedMessagesPage(ctx context.Context, app, endpoint s
 	return call[Page[EndpointMessage]](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/msg", args: []string{app, endpoint}, query: q})
 }
 
+// EndpointPauseOptions are what Endpoints.Pause may be given; the zero value of each field leaves it to the
+// server.
+type EndpointPauseOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// Pause holds back what an endpoint is owed. What it is owed, and what is posted from then on, waits for it
+// until it is resumed, as long as messages are kept. What is being sent already is sent. It needs the scope
+// write, or an application token with ManageEndpoint.
+func (g Endpoints) Pause(ctx context.Context, app, endpoint string, opts ...EndpointPauseOptions) (EndpointStatus, error) {
+	o := last(opts)
+	return call[EndpointStatus](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/pause", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
+}
+
 // EndpointRecoverOptions are what Endpoints.Recover may be given; the zero value of each field leaves it to
 // the server.
 type EndpointRecoverOptions struct {
@@ -512,6 +566,22 @@ type EndpointReplayMissingDryRunOptions struct {
 func (g Endpoints) ReplayMissingDryRun(ctx context.Context, app, endpoint string, in RangeIn, opts ...EndpointReplayMissingDryRunOptions) (DryRun, error) {
 	o := last(opts)
 	return call[DryRun](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/replay-missing/dry-run", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
+}
+
+// EndpointResumeOptions are what Endpoints.Resume may be given; the zero value of each field leaves it to the
+// server.
+type EndpointResumeOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// Resume lets an endpoint's deliveries go on. What has gathered is sent a few at a time at first. Of an
+// endpoint that is left alone because it fails, one delivery is tried at once. It needs the scope write, or
+// an application token with ManageEndpoint.
+func (g Endpoints) Resume(ctx context.Context, app, endpoint string, opts ...EndpointResumeOptions) (EndpointStatus, error) {
+	o := last(opts)
+	return call[EndpointStatus](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/resume", args: []string{app, endpoint}, repeats: true, key: o.IdempotencyKey})
 }
 
 // GetSecret gets an endpoint's signing key. Receivers verify deliveries with it. Who has it can sign as you,
@@ -584,6 +654,13 @@ func (g Endpoints) GetStats(ctx context.Context, app, endpoint string, opts ...E
 	q.add("since", o.Since)
 	q.add("until", o.Until)
 	return call[EndpointStats](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/stats", args: []string{app, endpoint}, query: q})
+}
+
+// GetStatus gets how an endpoint's deliveries go. An endpoint that failed many times in a row is left alone:
+// one delivery at a time is tried until one is taken. Nothing it is owed spends an attempt meanwhile. It
+// needs the scope read, or an application token with ViewBase.
+func (g Endpoints) GetStatus(ctx context.Context, app, endpoint string) (EndpointStatus, error) {
+	return call[EndpointStatus](ctx, g.c, request{method: "GET", path: "/api/v1/app/{app}/endpoint/{endpoint}/status", args: []string{app, endpoint}})
 }
 
 // MessageListOptions are what Messages.List may be given; the zero value of each field leaves it to the
@@ -932,6 +1009,12 @@ func (g BackgroundTasks) Resume(ctx context.Context, task string, opts ...Backgr
 	return call[Task](ctx, g.c, request{method: "POST", path: "/api/v1/background-task/{task}/resume", args: []string{task}, repeats: true, key: o.IdempotencyKey})
 }
 
+// Get counts what all endpoints are owed. Over all applications. Counting ends at 10,000 of a kind. It needs
+// the scope read.
+func (g Backlogs) Get(ctx context.Context) (Backlog, error) {
+	return call[Backlog](ctx, g.c, request{method: "GET", path: "/api/v1/backlog"})
+}
+
 // EventTypeListOptions are what EventTypes.List may be given; the zero value of each field leaves it to the
 // server.
 type EventTypeListOptions struct {
@@ -1031,6 +1114,59 @@ func (g EventTypes) Delete(ctx context.Context, name string, opts ...EventTypeDe
 	return g.c.do(ctx, request{method: "DELETE", path: "/api/v1/event-type/{name}", args: []string{name}, query: q}, nil)
 }
 
+// Get gets what you may use and how much of it is used. They come from the plan and from what the operator
+// has set beside it. A rate that is exceeded is answered with 429. It needs the scope read.
+func (g Limits) Get(ctx context.Context) (TenantLimits, error) {
+	return call[TenantLimits](ctx, g.c, request{method: "GET", path: "/api/v1/limits"})
+}
+
+// PlanListOptions are what Operator.Plans.List may be given; the zero value of each field leaves it to the
+// server.
+type PlanListOptions struct {
+	// Items per page; 50 if it is 0.
+	Limit int
+	// An iterator of an earlier page; a leading - walks backwards.
+	Iterator string
+	// Order by age.
+	Order Order
+}
+
+// List lists plans.
+func (g Plans) List(ctx context.Context, opts ...PlanListOptions) iter.Seq2[Plan, error] {
+	o := last(opts)
+	return walk(o.Iterator, func(iterator string) (Page[Plan], error) {
+		o := o
+		o.Iterator = iterator
+		return g.ListPage(ctx, o)
+	})
+}
+
+// ListPage is one page of List.
+func (g Plans) ListPage(ctx context.Context, opts ...PlanListOptions) (Page[Plan], error) {
+	o := last(opts)
+	q := query{}
+	q.add("limit", o.Limit)
+	q.add("iterator", o.Iterator)
+	q.add("order", o.Order)
+	return call[Page[Plan]](ctx, g.c, request{method: "GET", path: "/api/v1/operator/plan", query: q})
+}
+
+// Get gets a plan.
+func (g Plans) Get(ctx context.Context, name string) (Plan, error) {
+	return call[Plan](ctx, g.c, request{method: "GET", path: "/api/v1/operator/plan/{name}", args: []string{name}})
+}
+
+// Update replaces or creates a plan. Its limits are replaced as a whole, and hold within a second for every
+// tenant that has the plan.
+func (g Plans) Update(ctx context.Context, name string, in PlanIn) (Plan, error) {
+	return call[Plan](ctx, g.c, request{method: "PUT", path: "/api/v1/operator/plan/{name}", args: []string{name}, body: in})
+}
+
+// Delete deletes a plan. A plan that a tenant has is not deleted; the answer is 409.
+func (g Plans) Delete(ctx context.Context, name string) error {
+	return g.c.do(ctx, request{method: "DELETE", path: "/api/v1/operator/plan/{name}", args: []string{name}}, nil)
+}
+
 // TenantListOptions are what Operator.Tenants.List may be given; the zero value of each field leaves it to
 // the server.
 type TenantListOptions struct {
@@ -1072,7 +1208,8 @@ func (g Tenants) Get(ctx context.Context, tenant string) (Tenant, error) {
 	return call[Tenant](ctx, g.c, request{method: "GET", path: "/api/v1/operator/tenant/{tenant}", args: []string{tenant}})
 }
 
-// Patch changes a tenant's name and rules.
+// Patch changes a tenant's name, rules, plan and limits. What is absent stays as it is. `limits` is replaced
+// as a whole; each that is set there takes the place of the plan's.
 func (g Tenants) Patch(ctx context.Context, tenant string, in TenantPatch) (Tenant, error) {
 	return call[Tenant](ctx, g.c, request{method: "PATCH", path: "/api/v1/operator/tenant/{tenant}", args: []string{tenant}, body: in})
 }

@@ -60,6 +60,8 @@ type ApplicationIn struct {
 	Name string `json:"name"`
 	// At most 4096 bytes as JSON.
 	Metadata map[string]string `json:"metadata,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second to all its endpoints together.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -68,21 +70,23 @@ type ApplicationIn struct {
 
 // Application is one of a tenant's customers.
 type Application struct {
-	ID           string            `json:"id"`
-	UID          string            `json:"uid"`
-	Name         string            `json:"name"`
-	ThrottleRate int               `json:"throttleRate"`
-	Metadata     map[string]string `json:"metadata"`
-	CreatedAt    time.Time         `json:"createdAt"`
-	UpdatedAt    time.Time         `json:"updatedAt"`
+	ID            string            `json:"id"`
+	UID           string            `json:"uid"`
+	Name          string            `json:"name"`
+	ThrottleRate  int               `json:"throttleRate"`
+	ThrottleBurst int               `json:"throttleBurst"`
+	Metadata      map[string]string `json:"metadata"`
+	CreatedAt     time.Time         `json:"createdAt"`
+	UpdatedAt     time.Time         `json:"updatedAt"`
 }
 
 // ApplicationPatch is for Applications.Patch.
 type ApplicationPatch struct {
 	// Replaces what was there as a whole.
-	Metadata     Optional[map[string]string] `json:"metadata,omitzero"`
-	Name         Optional[string]            `json:"name,omitzero"`
-	ThrottleRate Nullable[int]               `json:"throttleRate,omitzero"`
+	Metadata      Optional[map[string]string] `json:"metadata,omitzero"`
+	Name          Optional[string]            `json:"name,omitzero"`
+	ThrottleBurst Nullable[int]               `json:"throttleBurst,omitzero"`
+	ThrottleRate  Nullable[int]               `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID Nullable[string] `json:"uid,omitzero"`
 }
@@ -141,6 +145,25 @@ type Attempt struct {
 	Msg *Message `json:"msg"`
 }
 
+// Backlog is what waits for all endpoints.
+type Backlog struct {
+	// Deliveries that go as soon as they may. 10,001 means more than 10,000.
+	Waiting int `json:"waiting"`
+	// Deliveries that go at a known time: their next attempt, or the time they are to be delivered at. 10,001
+	// means more than 10,000.
+	Retrying int `json:"retrying"`
+	// Deliveries that are being sent or about to be, of the newest 10,000 that are owed.
+	UnderWay int `json:"underWay"`
+	// When the oldest message of those that were counted was accepted; null: there is none.
+	OldestAt time.Time `json:"oldestAt"`
+	// How long ago that was.
+	OldestAgeSeconds int `json:"oldestAgeSeconds"`
+	// Endpoints that are paused.
+	PausedEndpoints int `json:"pausedEndpoints"`
+	// Endpoints that fail and are left alone.
+	OpenEndpoints int `json:"openEndpoints"`
+}
+
 // BulkExpungeIn is for Messages.BulkExpungeContent.
 type BulkExpungeIn struct {
 	// Messages, by id or eventId.
@@ -170,6 +193,14 @@ type BulkReplayIn struct {
 	Tag string `json:"tag,omitzero"`
 	// Messages accepted before then; now, if it is not given.
 	Until time.Time `json:"until,omitzero"`
+}
+
+// CancelPending is what came of canceling.
+type CancelPending struct {
+	// Deliveries that this call has ended.
+	Canceled int `json:"canceled"`
+	// There may be more of them: call again.
+	More bool `json:"more"`
 }
 
 // DryRun says what a task would do.
@@ -216,8 +247,10 @@ type EndpointIn struct {
 	// Absolute; its user:password@, if any, is moved into a sealed Authorization header.
 	URL string `json:"url"`
 	// Only messages with one of these channels; null or empty: whatever their channels.
-	Channels    []string `json:"channels,omitzero"`
-	Description string   `json:"description,omitzero"`
+	Channels []string `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency int    `json:"concurrency,omitzero"`
+	Description string `json:"description,omitzero"`
 	// Nothing is delivered while set, nor later what was due meanwhile.
 	Disabled bool `json:"disabled,omitzero"`
 	// Only messages of these types; null or empty: of every type.
@@ -234,6 +267,8 @@ type EndpointIn struct {
 	// The signing key: whsec_ and base64 of 24 to 75 bytes (HMAC), or whsk_ and base64 of 64 bytes (Ed25519). One
 	// is made if there is none.
 	Secret string `json:"secret,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -262,32 +297,37 @@ type EndpointMessage struct {
 
 // Endpoint is a URL that an application wants called.
 type Endpoint struct {
-	ID           string            `json:"id"`
-	UID          string            `json:"uid"`
-	URL          string            `json:"url"`
-	Description  string            `json:"description"`
-	Disabled     bool              `json:"disabled"`
-	EventTypes   []string          `json:"eventTypes"`
-	Channels     []string          `json:"channels"`
-	ThrottleRate int               `json:"throttleRate"`
-	Ordering     Ordering          `json:"ordering"`
-	OnExhausted  OnExhausted       `json:"onExhausted"`
-	Metadata     map[string]string `json:"metadata"`
-	CreatedAt    time.Time         `json:"createdAt"`
-	UpdatedAt    time.Time         `json:"updatedAt"`
+	ID            string            `json:"id"`
+	UID           string            `json:"uid"`
+	URL           string            `json:"url"`
+	Description   string            `json:"description"`
+	Disabled      bool              `json:"disabled"`
+	EventTypes    []string          `json:"eventTypes"`
+	Channels      []string          `json:"channels"`
+	ThrottleRate  int               `json:"throttleRate"`
+	ThrottleBurst int               `json:"throttleBurst"`
+	Concurrency   *int              `json:"concurrency"`
+	Ordering      Ordering          `json:"ordering"`
+	OnExhausted   OnExhausted       `json:"onExhausted"`
+	Metadata      map[string]string `json:"metadata"`
+	CreatedAt     time.Time         `json:"createdAt"`
+	UpdatedAt     time.Time         `json:"updatedAt"`
 }
 
 // EndpointPatch is for Endpoints.Patch.
 type EndpointPatch struct {
-	Channels    Nullable[[]string] `json:"channels,omitzero"`
+	Channels Nullable[[]string] `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency Nullable[int]      `json:"concurrency,omitzero"`
 	Description Optional[string]   `json:"description,omitzero"`
 	Disabled    Optional[bool]     `json:"disabled,omitzero"`
 	EventTypes  Nullable[[]string] `json:"eventTypes,omitzero"`
 	// Replaces what was there as a whole.
-	Metadata     Optional[map[string]string] `json:"metadata,omitzero"`
-	OnExhausted  Optional[OnExhausted]       `json:"onExhausted,omitzero"`
-	Ordering     Optional[Ordering]          `json:"ordering,omitzero"`
-	ThrottleRate Nullable[int]               `json:"throttleRate,omitzero"`
+	Metadata      Optional[map[string]string] `json:"metadata,omitzero"`
+	OnExhausted   Optional[OnExhausted]       `json:"onExhausted,omitzero"`
+	Ordering      Optional[Ordering]          `json:"ordering,omitzero"`
+	ThrottleBurst Nullable[int]               `json:"throttleBurst,omitzero"`
+	ThrottleRate  Nullable[int]               `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID Nullable[string] `json:"uid,omitzero"`
 	URL Optional[string] `json:"url,omitzero"`
@@ -332,13 +372,43 @@ type EndpointStats struct {
 	Canceled int `json:"canceled"`
 }
 
+// EndpointStatus is how an endpoint's deliveries go.
+type EndpointStatus struct {
+	// open: it failed so often that it is left alone, but for one delivery at a time that is tried; probing: one
+	// is being tried now. draining: it takes up what gathered.
+	State EndpointState `json:"state"`
+	// Since when it has been paused, or failing; else null.
+	Since time.Time `json:"since"`
+	// Why, in words for its owner; null: there is nothing to explain.
+	Reason string `json:"reason"`
+	// Of an open one: the class of what fails. Else null.
+	ErrorClass string `json:"errorClass"`
+	// Of an open one: how many attempts have failed in a row.
+	Failures int `json:"failures"`
+	// Of an open one: when the next delivery is tried. Else null.
+	NextProbeAt time.Time `json:"nextProbeAt"`
+	// When what waits is looked at; null: nothing waits, or not before the endpoint is resumed.
+	NextWakeAt time.Time `json:"nextWakeAt"`
+	// Deliveries that go as soon as they may. 10,001 means more than 10,000.
+	Waiting int `json:"waiting"`
+	// Deliveries that go at a known time: their next attempt, or the time they are to be delivered at. 10,001
+	// means more than 10,000.
+	Retrying int `json:"retrying"`
+	// When the oldest message of those was accepted; null: there is none.
+	OldestAt time.Time `json:"oldestAt"`
+	// How long ago that was.
+	OldestAgeSeconds int `json:"oldestAgeSeconds"`
+}
+
 // EndpointUpdate is for Endpoints.Update.
 type EndpointUpdate struct {
 	// Absolute; its user:password@, if any, is moved into a sealed Authorization header.
 	URL string `json:"url"`
 	// Only messages with one of these channels; null or empty: whatever their channels.
-	Channels    []string `json:"channels,omitzero"`
-	Description string   `json:"description,omitzero"`
+	Channels []string `json:"channels,omitzero"`
+	// Requests at once from one worker process; null: as many as the endpoint is seen to take.
+	Concurrency int    `json:"concurrency,omitzero"`
+	Description string `json:"description,omitzero"`
 	// Nothing is delivered while set, nor later what was due meanwhile.
 	Disabled bool `json:"disabled,omitzero"`
 	// Only messages of these types; null or empty: of every type.
@@ -350,6 +420,8 @@ type EndpointUpdate struct {
 	OnExhausted OnExhausted `json:"onExhausted,omitzero"`
 	// fifo: messages go one after the other, in the order in which they were accepted.
 	Ordering Ordering `json:"ordering,omitzero"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
+	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second.
 	ThrottleRate int `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -469,6 +541,48 @@ type Header struct {
 	Value string `json:"value"`
 }
 
+// LimitsIn is a part of what is sent.
+type LimitsIn struct {
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst,omitzero"`
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate,omitzero"`
+	KeyBurst    int `json:"keyBurst,omitzero"`
+	// Messages per second that are accepted of one API key.
+	KeyRate int `json:"keyRate,omitzero"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints,omitzero"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload,omitzero"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay,omitzero"`
+	PublishBurst   int `json:"publishBurst,omitzero"`
+	// Messages per second that are accepted.
+	PublishRate int `json:"publishRate,omitzero"`
+	// The share of what is free, against other tenants'; null: 1.
+	Weight int `json:"weight,omitzero"`
+}
+
+// LimitSet are limits; zero is none.
+type LimitSet struct {
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst"`
+	// Messages per second that are accepted.
+	PublishRate  int `json:"publishRate"`
+	PublishBurst int `json:"publishBurst"`
+	// Messages per second that are accepted of one API key.
+	KeyRate  int `json:"keyRate"`
+	KeyBurst int `json:"keyBurst"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload"`
+}
+
 // MessageBatchError says why one message of a batch was refused.
 type MessageBatchError struct {
 	// A machine's word for what is wrong.
@@ -565,6 +679,41 @@ type Message struct {
 	// Where the payload does not fit its event type's schema; only in the answer to a publish, if the tenant
 	// wants to be warned.
 	Warnings []string `json:"warnings"`
+}
+
+// OperatorLimitSet are limits as the operator sees them; zero is none.
+type OperatorLimitSet struct {
+	// The share of what is free, against other tenants'; null: 1.
+	Weight int `json:"weight"`
+	// Deliveries per second, over all applications.
+	DeliverRate int `json:"deliverRate"`
+	// How many may go at once after a pause; null: a tenth of a second's worth, at least one.
+	DeliverBurst int `json:"deliverBurst"`
+	// Messages per second that are accepted.
+	PublishRate  int `json:"publishRate"`
+	PublishBurst int `json:"publishBurst"`
+	// Messages per second that are accepted of one API key.
+	KeyRate  int `json:"keyRate"`
+	KeyBurst int `json:"keyBurst"`
+	// Messages that are accepted from midnight to midnight in UTC.
+	MessagesPerDay int `json:"messagesPerDay"`
+	// Endpoints, over all applications.
+	MaxEndpoints int `json:"maxEndpoints"`
+	// Bytes of one message's payload.
+	MaxPayload int `json:"maxPayload"`
+}
+
+// PlanIn is for Operator.Plans.Update.
+type PlanIn struct {
+	Limits LimitsIn `json:"limits"`
+}
+
+// Plan is a named set of limits that tenants are given.
+type Plan struct {
+	Name      string           `json:"name"`
+	Limits    OperatorLimitSet `json:"limits"`
+	CreatedAt time.Time        `json:"createdAt"`
+	UpdatedAt time.Time        `json:"updatedAt"`
 }
 
 // PortalAccessIn is for Authentication.AppPortalAccess.
@@ -669,8 +818,20 @@ type Task struct {
 // TenantIn is for Operator.Tenants.Create.
 type TenantIn struct {
 	Name string `json:"name"`
+	// Where they differ from the plan's.
+	Limits LimitsIn `json:"limits,omitzero"`
+	// The name of a plan.
+	Plan string `json:"plan,omitzero"`
 	// A name of your own; it can stand wherever the id can.
 	UID string `json:"uid,omitzero"`
+}
+
+// TenantLimits are what a tenant may use, and how much of it is used.
+type TenantLimits struct {
+	// The name of the plan that the limits come from; null: none.
+	Plan   string      `json:"plan"`
+	Limits LimitSet    `json:"limits"`
+	Usage  TenantUsage `json:"usage"`
 }
 
 // Tenant is a company that shares an installation.
@@ -684,14 +845,33 @@ type Tenant struct {
 	SchemaValidation SchemaValidation `json:"schemaValidation"`
 	// Refuse messages of event types that do not exist or are archived.
 	StrictEventTypes bool `json:"strictEventTypes"`
+	// The name of its plan; null: none.
+	Plan string `json:"plan"`
+	// Where they differ from the plan's; null: they do not.
+	Limits OperatorLimitSet `json:"limits"`
+	// What holds; null: no limit.
+	EffectiveLimits OperatorLimitSet `json:"effectiveLimits"`
 }
 
 // TenantPatch is for Operator.Tenants.Patch.
 type TenantPatch struct {
-	Name Optional[string] `json:"name,omitzero"`
+	// Replaces what was there as a whole.
+	Limits Optional[LimitsIn] `json:"limits,omitzero"`
+	Name   Optional[string]   `json:"name,omitzero"`
+	// The name of a plan.
+	Plan Nullable[string] `json:"plan,omitzero"`
 	// What becomes of a message whose payload does not fit its event type's schemas.
 	SchemaValidation Optional[SchemaValidation] `json:"schemaValidation,omitzero"`
 	StrictEventTypes Optional[bool]             `json:"strictEventTypes,omitzero"`
+}
+
+// TenantUsage is how much of what is limited by number is used.
+type TenantUsage struct {
+	// Accepted since midnight in UTC. Without a limit of messages a day, counted up to 100,000.
+	MessagesToday int `json:"messagesToday"`
+	// The next midnight in UTC.
+	ResetsAt  time.Time `json:"resetsAt"`
+	Endpoints int       `json:"endpoints"`
 }
 
 // Timings are the phases of an attempt, in microseconds.
@@ -740,6 +920,20 @@ const (
 	CapabilityManageTransformations Capability = "ManageTransformations"
 	CapabilityCreateAttempts        Capability = "CreateAttempts"
 	CapabilityManageEndpoint        Capability = "ManageEndpoint"
+)
+
+// EndpointState is how an endpoint's deliveries go.
+type EndpointState string
+
+// The known values of EndpointState; a younger server may have more.
+const (
+	EndpointStateActive    EndpointState = "active"
+	EndpointStatePaused    EndpointState = "paused"
+	EndpointStateOpen      EndpointState = "open"
+	EndpointStateProbing   EndpointState = "probing"
+	EndpointStateDraining  EndpointState = "draining"
+	EndpointStateThrottled EndpointState = "throttled"
+	EndpointStateDisabled  EndpointState = "disabled"
 )
 
 // OnExhausted is what a message that has used up its attempts does to those behind it.

@@ -179,12 +179,35 @@ func badWayToRedis(ctx context.Context, s *stage) error {
 		}
 		s.broke(ledger.Fault{What: trouble.what, At: began, Until: time.Now().Add(refeedWithin), Resends: true})
 		s.acceptsWithin(began, ended, acceptWithin)
+		if err := s.unpark(ctx); err != nil {
+			return err
+		}
 	}
 	did := s.rig.Weather(rig.Weather{})
 	s.bits("answer delayed", did.Delayed)
 	s.bits("request held up", did.Held)
 	s.bits("connection reset", did.Reset)
 	return nil
+}
+
+// unparkMost is how long what had to wait may take to be handed out again.
+const unparkMost = 20 * time.Second
+
+// unpark waits until nothing waits any more for Redis: what follows is to be judged by itself, and not
+// by the rush that comes after a dam.
+func (s *stage) unpark(ctx context.Context) error {
+	conn, err := s.rig.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return poll(ctx, unparkMost, "parked deliveries to be released", func() (bool, error) {
+		var parked bool
+		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM delivery WHERE state = 3)").Scan(&parked); err != nil {
+			return false, fmt.Errorf("look for parked deliveries: %w", err)
+		}
+		return !parked, nil
+	})
 }
 
 // countGoroutines notes how many goroutines each process has.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +62,8 @@ const (
 	spare = 2 * time.Second
 	// after is how much longer is posted than measured.
 	after = time.Second
+	// mostConns is how many connections a load has at most: enough for its rate while answers take 50 ms.
+	mostConns = 128
 	// slowest is the least a load posts per second, so that it is never late with the first message.
 	slowest = 1.0
 )
@@ -283,7 +284,7 @@ func (s *site) pass(ctx context.Context) ([]Measured, []Change, error) {
 	post := func(l *load, t target, rate float64) {
 		l.posts, _, l.err = s.children.Load(ctx, traffic.Load{
 			Address: s.api.Address, Applications: t.applications, Key: t.tenant.Key,
-			Conns: min(max(int(math.Sqrt(rate)), 2), 32), Rate: rate, Duration: length,
+			Conns: min(max(int(rate)/10, 4), mostConns), Rate: rate, Duration: length,
 		})
 	}
 	began := time.Now()

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -266,12 +268,25 @@ func (r *Rig) admin(ctx context.Context, into any, args ...string) error {
 	return nil
 }
 
+const (
+	// firstPort to lastPort are the ports of processes. They lie below those that systems take for
+	// connections that go out, of which there are many: a process that is started again would find its
+	// port taken by one.
+	firstPort = 20_000
+	lastPort  = 26_000
+	// portTries is how many of them are tried.
+	portTries = 100
+)
+
 // FreeAddress is a loopback address that nothing listens on at this moment.
 func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range portTries {
+		var listener net.Listener
+		listener, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(firstPort+mathrand.IntN(lastPort-firstPort)))
+		if err == nil {
+			return listener.Addr().String(), listener.Close()
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
+	return "", fmt.Errorf("find a free port: %w", err)
 }

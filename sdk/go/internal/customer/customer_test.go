@@ -39,6 +39,7 @@ var steps = []struct {
 	do   func(customer)
 }{
 	{"tenant", customer.changeTenant},
+	{"plans and limits", customer.limits},
 	{"API keys", customer.keys},
 	{"applications", customer.applications},
 	{"event types", customer.eventTypes},
@@ -53,6 +54,7 @@ var steps = []struct {
 	{"application tokens", customer.tokens},
 	{"erase contents", customer.erase},
 	{"background tasks", customer.tasks},
+	{"hold back and let go", customer.holds},
 	{"errors", customer.errors},
 	{"remove everything", customer.remove},
 }
@@ -165,6 +167,28 @@ func (c customer) changeTenant() {
 	c.want("listed", slices.Contains(list, got), list)
 }
 
+func (c customer) limits() {
+	plans, name := c.operator.Operator.Plans, "plan-of-"+c.tenant.ID
+	made := must(plans.Update(c.Context(), name, posthaste.PlanIn{Limits: posthaste.LimitsIn{DeliverRate: 5000, MessagesPerDay: 1_000_000, Weight: 2}}))(c)
+	c.want("as it was sent", made.Name == name && made.Limits.DeliverRate == 5000 && made.Limits.Weight == 2 && made.Limits.PublishRate == 0, made)
+	c.want("found", must(plans.Get(c.Context(), name))(c) == made, made)
+	page, err := plans.ListPage(c.Context(), posthaste.PlanListOptions{Limit: 1})
+	list := all(c, plans.List(c.Context()), page, err)
+	c.want("listed", slices.Contains(list, made), list)
+	tenants := c.operator.Operator.Tenants
+	got := must(tenants.Patch(c.Context(), c.tenant.ID, posthaste.TenantPatch{
+		Plan: posthaste.Set(name), Limits: posthaste.Set(posthaste.LimitsIn{MaxEndpoints: 1000}),
+	}))(c)
+	c.want("both", got.Plan == name && got.Limits.MaxEndpoints == 1000 && got.EffectiveLimits.DeliverRate == 5000, got)
+	err = plans.Delete(c.Context(), name)
+	c.want("in use", errors.Is(err, posthaste.ErrConflict), err)
+	mine := must(c.client.Limits.Get(c.Context()))(c)
+	c.want("what holds", mine.Plan == name && mine.Limits.DeliverRate == 5000 && mine.Limits.MaxEndpoints == 1000 && mine.Usage.Endpoints == 0 && mine.Usage.ResetsAt.After(time.Now()), mine)
+	got = must(tenants.Patch(c.Context(), c.tenant.ID, posthaste.TenantPatch{Plan: posthaste.Null[string](), Limits: posthaste.Set(posthaste.LimitsIn{})}))(c)
+	c.want("none", got.Plan == "" && got.EffectiveLimits.DeliverRate == 0 && got.EffectiveLimits.Weight == 1, got)
+	c.ok(plans.Delete(c.Context(), name))
+}
+
 func (c customer) keys() {
 	keys := c.operator.Operator.APIKeys
 	in := posthaste.APIKeyIn{Name: "sender", UID: "sender", Scopes: []posthaste.Scope{posthaste.ScopeSend}, ExpiresAt: time.Now().Add(time.Hour)}
@@ -180,8 +204,8 @@ func (c customer) keys() {
 
 func (c customer) applications() {
 	apps := c.client.Applications
-	made := must(apps.Create(c.Context(), posthaste.ApplicationIn{Name: "Acme GmbH", UID: acme, Metadata: map[string]string{"plan": "gold"}, ThrottleRate: 100}))(c)
-	c.want("as it was sent", made.UID == acme && made.ThrottleRate == 100 && made.Metadata["plan"] == "gold" && !made.CreatedAt.IsZero(), made)
+	made := must(apps.Create(c.Context(), posthaste.ApplicationIn{Name: "Acme GmbH", UID: acme, Metadata: map[string]string{"plan": "gold"}, ThrottleRate: 100, ThrottleBurst: 7}))(c)
+	c.want("as it was sent", made.UID == acme && made.ThrottleRate == 100 && made.ThrottleBurst == 7 && made.Metadata["plan"] == "gold" && !made.CreatedAt.IsZero(), made)
 	same := must(apps.Create(c.Context(), posthaste.ApplicationIn{Name: "Other", UID: acme}, posthaste.ApplicationCreateOptions{GetIfExists: true}))(c)
 	c.want("the one that exists", same.ID == made.ID && same.Name == "Acme GmbH", same)
 	got := must(apps.Patch(c.Context(), acme, posthaste.ApplicationPatch{Name: posthaste.Set("Acme AG"), ThrottleRate: posthaste.Null[int]()}))(c)

@@ -69,3 +69,20 @@ func (c customer) tasks() {
 	list := all(c, tasks.List(c.Context(), posthaste.BackgroundTaskListOptions{Limit: 1}), page, err)
 	c.want("all tasks", len(list) == 4 && slices.ContainsFunc(list, func(t posthaste.Task) bool { return t.ID == running.ID && t.Cancelled }), list)
 }
+
+func (c customer) holds() {
+	endpoints := c.client.Endpoints
+	active := must(endpoints.GetStatus(c.Context(), acme, hook))(c)
+	c.want("active", active.State != posthaste.EndpointStatePaused && active.Reason == "" && active.Since.IsZero(), active)
+	paused := must(endpoints.Pause(c.Context(), acme, hook))(c)
+	c.want("paused", paused.State == posthaste.EndpointStatePaused && paused.Reason != "" && !paused.Since.IsZero(), paused)
+	c.publish(posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}})
+	backlog := must(c.client.Backlogs.Get(c.Context()))(c)
+	c.want("waiting", backlog.Waiting == 1 && backlog.PausedEndpoints == 1, backlog)
+	canceled := must(endpoints.CancelPending(c.Context(), acme, hook))(c)
+	c.want("canceled", canceled.Canceled == 1 && !canceled.More, canceled)
+	sent := c.publish(posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}})
+	resumed := must(endpoints.Resume(c.Context(), acme, hook))(c)
+	c.want("resumed", resumed.State != posthaste.EndpointStatePaused, resumed)
+	c.receiver.wait(c.T, sent.ID, 1, `{}`)
+}

@@ -13,6 +13,7 @@ var (
 		"message-attempt": "Attempts",
 		"authentication":  "Authentication",
 		"health":          "Health",
+		"limits":          "Limits",
 		"operator":        "Operator",
 	}
 	// groupDocs say what a group is for.
@@ -24,15 +25,18 @@ var (
 		"Messages":        "Messages are what is posted, once each.",
 		"Attempts":        "Attempts are the HTTP requests by which messages are delivered.",
 		"Authentication":  "Authentication makes and ends application tokens.",
+		"Backlogs":        "Backlogs are what waits to be delivered.",
 		"BackgroundTasks": "BackgroundTasks are replays and erasures that go on by themselves.",
 		"Operator":        "Operator is what only the operator of an installation may do: its key is the operator's token.",
 		"Tenants":         "Tenants are the companies that share an installation.",
 		"APIKeys":         "APIKeys are the credentials of a tenant.",
+		"Plans":           "Plans are named sets of limits that tenants are given.",
+		"Limits":          "Limits are what a tenant may use.",
 	}
 	// arguments are path parameters that are called otherwise than themselves without _id.
-	arguments = map[string]string{"msg_id": "message", "event_type_name": "name", "key_id": "apiKey"}
+	arguments = map[string]string{"msg_id": "message", "event_type_name": "name", "key_id": "apiKey", "plan_name": "name"}
 	// typeNames are schemas that are called otherwise than themselves without Out.
-	typeNames = map[string]string{"FieldOut": "FieldError"}
+	typeNames = map[string]string{"FieldOut": "FieldError", "LimitsOut": "LimitSet", "OperatorLimitsOut": "OperatorLimitSet"}
 	// propertyTypes are of properties that the document leaves open; without an owner, of requests only.
 	propertyTypes = map[string]string{
 		"application":                  "*ApplicationIn",
@@ -45,18 +49,22 @@ var (
 	// plain are bodies of PATCH that need no null.
 	plain = map[string]bool{"EndpointHeadersPatch": true}
 	// zeroIsNull are numbers in answers whose zero means what null does: there is none.
-	zeroIsNull = map[string]bool{"throttleRate": true}
+	zeroIsNull = map[string]bool{
+		"throttleRate": true, "throttleBurst": true, "deliverRate": true, "deliverBurst": true, "publishRate": true, "publishBurst": true,
+		"keyRate": true, "keyBurst": true, "messagesPerDay": true, "maxEndpoints": true, "maxPayload": true, "weight": true,
+	}
 	// enums are the types of values that are one of a few, by the property's Go name and the values.
 	enums = map[string]enum{
-		"Status 0 1 2 3 4":                                 {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
-		"TriggerType 0 1":                                  {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
-		"StatusCodeClass 0 100 200 300 400 500":            {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
-		"StatusText success pending fail sending canceled": {name: "StatusText", doc: "the word for a Status"},
-		"Order ascending descending":                       {name: "Order", doc: "the order of a list, by age"},
-		"Ordering none fifo":                               {name: "Ordering", doc: "whether an endpoint's messages go one after the other"},
-		"OnExhausted block skip":                           {name: "OnExhausted", doc: "what a message that has used up its attempts does to those behind it"},
-		"Scopes read send write admin":                     {name: "Scope", doc: "what an API key may do"},
-		"SchemaValidation ignore warn reject":              {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
+		"Status 0 1 2 3 4":                                             {name: "Status", doc: "what became of a delivery", values: []string{"Success", "Pending", "Fail", "Sending", "Canceled"}},
+		"TriggerType 0 1":                                              {name: "TriggerType", doc: "why an attempt was made", values: []string{"Scheduled", "Manual"}},
+		"StatusCodeClass 0 100 200 300 400 500":                        {name: "StatusCodeClass", doc: "the hundreds of an HTTP status", values: []string{"None", "1xx", "2xx", "3xx", "4xx", "5xx"}},
+		"StatusText success pending fail sending canceled":             {name: "StatusText", doc: "the word for a Status"},
+		"Order ascending descending":                                   {name: "Order", doc: "the order of a list, by age"},
+		"State active paused open probing draining throttled disabled": {name: "EndpointState", doc: "how an endpoint's deliveries go"},
+		"Ordering none fifo":                                           {name: "Ordering", doc: "whether an endpoint's messages go one after the other"},
+		"OnExhausted block skip":                                       {name: "OnExhausted", doc: "what a message that has used up its attempts does to those behind it"},
+		"Scopes read send write admin":                                 {name: "Scope", doc: "what an API key may do"},
+		"SchemaValidation ignore warn reject":                          {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
 		"Capabilities ViewBase ViewEndpointSecret ManageEndpointSecret ManageTransformations CreateAttempts ManageEndpoint": {name: "Capability", doc: "what an application token may do"},
 	}
 	// typeDocs say what a type is where its operation does not.
@@ -70,6 +78,9 @@ var (
 		"EndpointHeaders":     "are an endpoint's custom headers.",
 		"EndpointMessage":     "is a message and what became of it at one endpoint.",
 		"EndpointSecret":      "is what an endpoint's deliveries are verified with.",
+		"EndpointStatus":      "is how an endpoint's deliveries go.",
+		"CancelPending":       "is what came of canceling.",
+		"Backlog":             "is what waits for all endpoints.",
 		"EndpointStats":       "counts attempts by how they ended.",
 		"EventType":           "is a named, documented kind of message.",
 		"EventTypeFromImport": "is an event type as an import would leave it.",
@@ -77,16 +88,21 @@ var (
 		"EventTypeImportData": "says what an import changed or would change.",
 		"FieldError":          "says which field breaks which rule.",
 		"Header":              "is one header of a request or an answer.",
+		"LimitSet":            "are limits; zero is none.",
 		"Message":             "is what was posted, once.",
 		"MessageBatch":        "has a result for every message of a batch.",
 		"MessageBatchError":   "says why one message of a batch was refused.",
 		"MessageBatchResult":  "is what became of one message of a batch: an id or an error.",
 		"MessageEndpoint":     "is an endpoint and what became of one message there.",
+		"OperatorLimitSet":    "are limits as the operator sees them; zero is none.",
+		"Plan":                "is a named set of limits that tenants are given.",
 		"PortalAccess":        "is a way in for a customer.",
 		"Task":                "is a long operation with its progress.",
 		"TaskData":            "says what a task was asked to do.",
 		"DryRun":              "says what a task would do.",
 		"Tenant":              "is a company that shares an installation.",
+		"TenantLimits":        "are what a tenant may use, and how much of it is used.",
+		"TenantUsage":         "is how much of what is limited by number is used.",
 		"Timings":             "are the phases of an attempt, in microseconds.",
 	}
 )
