@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -26,6 +27,8 @@ type EndpointUpdate struct {
 	ThrottleBurst *int              `json:"throttleBurst,omitempty" nullable:"true" minimum:"1" maximum:"65535" doc:"How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate."`
 	RateLimit     *int              `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"65535" deprecated:"true" doc:"The older name of throttleRate."`
 	Concurrency   *int              `json:"concurrency,omitempty" nullable:"true" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
+	Ordering      string            `json:"ordering,omitempty" enum:"none,fifo" default:"none" doc:"fifo: messages go one after the other, in the order in which they were accepted."`
+	OnExhausted   string            `json:"onExhausted,omitempty" enum:"block,skip" default:"block" doc:"What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until it is skipped or taken, or they go on."`
 	Metadata      map[string]string `json:"metadata,omitempty" doc:"At most 4096 bytes as JSON."`
 	Version       *int              `json:"version,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" deprecated:"true"`
 }
@@ -49,6 +52,8 @@ type endpointPatch struct {
 	ThrottleBurst Opt[int]               `json:"throttleBurst,omitempty" minimum:"0" maximum:"65535"`
 	RateLimit     Opt[int]               `json:"rateLimit,omitempty" minimum:"0" maximum:"65535" deprecated:"true"`
 	Concurrency   Opt[int]               `json:"concurrency,omitempty" minimum:"1" maximum:"1000" doc:"Requests at once from one worker process; null: as many as the endpoint is seen to take."`
+	Ordering      Set[string]            `json:"ordering,omitempty" enum:"none,fifo"`
+	OnExhausted   Set[string]            `json:"onExhausted,omitempty" enum:"block,skip"`
 	Metadata      Set[map[string]string] `json:"metadata,omitempty" doc:"Replaces what was there as a whole."`
 	Version       Set[int]               `json:"version,omitempty" minimum:"1" maximum:"2147483647" deprecated:"true"`
 	Secret        Opt[string]            `json:"secret,omitempty" deprecated:"true" doc:"Takes the place of the signing key at once; rotate instead."`
@@ -67,6 +72,8 @@ type endpointOut struct {
 	ThrottleBurst *int               `json:"throttleBurst"`
 	RateLimit     *int               `json:"rateLimit" deprecated:"true"`
 	Concurrency   *int               `json:"concurrency"`
+	Ordering      string             `json:"ordering" enum:"none,fifo"`
+	OnExhausted   string             `json:"onExhausted" enum:"block,skip"`
 	Metadata      map[string]string  `json:"metadata"`
 	Version       int                `json:"version" deprecated:"true"`
 	CreatedAt     time.Time          `json:"createdAt"`
@@ -78,6 +85,7 @@ func endpointJSON(e webhook.Endpoint) endpointOut {
 		ID: e.ID, UID: orNull(e.UID), URL: e.URL, Description: e.Description, Disabled: e.Disabled,
 		EventTypes: e.EventTypes, FilterTypes: e.EventTypes, Channels: e.Channels,
 		ThrottleRate: orNull(e.ThrottleRate), ThrottleBurst: orNull(e.ThrottleBurst), RateLimit: orNull(e.ThrottleRate), Concurrency: orNull(e.Concurrency), Metadata: orEmpty(e.Metadata),
+		Ordering: string(cmp.Or(e.Ordering, webhook.OrderingNone)), OnExhausted: string(cmp.Or(e.OnExhausted, webhook.ExhaustedBlocks)),
 		Version: max(e.Version, 1), CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
 }
@@ -97,6 +105,7 @@ func (in EndpointUpdate) endpoint(policy egress.Policy) (store.NewEndpoint, erro
 	e := store.NewEndpoint{Endpoint: webhook.Endpoint{
 		UID: string(orZero(in.UID)), Description: in.Description, Disabled: in.Disabled,
 		EventTypes: plain(types), Channels: plain(in.Channels),
+		Ordering: webhook.Ordering(in.Ordering), OnExhausted: webhook.OnExhausted(in.OnExhausted),
 		ThrottleRate: orZero(first(in.ThrottleRate, in.RateLimit)), ThrottleBurst: orZero(in.ThrottleBurst),
 		Concurrency: orZero(in.Concurrency), Metadata: orEmpty(in.Metadata), Version: max(orZero(in.Version), 1),
 	}}
@@ -225,6 +234,8 @@ func (s *server) endpointPatch(ctx context.Context, who call, in struct {
 			e.Channels = plain(orZero(in.Body.Channels.Value))
 		}
 		e.ThrottleRate = either(in.Body.ThrottleRate, in.Body.RateLimit).Or(e.ThrottleRate)
+		e.Ordering = webhook.Ordering(in.Body.Ordering.Or(string(e.Ordering)))
+		e.OnExhausted = webhook.OnExhausted(in.Body.OnExhausted.Or(string(e.OnExhausted)))
 		e.ThrottleBurst = burstOf(e.ThrottleRate, e.ThrottleBurst, in.Body.ThrottleBurst)
 		e.Concurrency = in.Body.Concurrency.Or(e.Concurrency)
 		e.Metadata = orEmpty(in.Body.Metadata.Or(e.Metadata))

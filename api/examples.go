@@ -37,6 +37,7 @@ var bodyExamples = map[string]string{
 	"EndpointHeadersIn":      `{"headers": {"x-gateway-token": "s3cret"}}`,
 	"EndpointHeadersPatch":   `{"headers": {"x-gateway-token": "n3w", "x-old": null}}`,
 	"EndpointSecretRotateIn": `{"gracePeriodSeconds": 86400}`,
+	"EndpointSkipIn":         `{"msgId": "invoice-1043-paid"}`,
 	"ExampleIn":              `{"eventType": "svix.ping"}`,
 	"EventTypeIn":            `{"name": "invoice.paid", "description": "An invoice is paid in full.", "schemas": {"1": {"type": "object", "required": ["id"], "examples": [{"id": "in_1043", "amount": 4900}]}}}`,
 	"EventTypeUpdate":        `{"description": "An invoice is paid in full.", "schemas": {"1": {"type": "object", "required": ["id"]}}}`,

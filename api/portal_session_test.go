@@ -55,6 +55,7 @@ var customerMay = map[string]auth.Capability{
 	"v1.endpoint.replay-missing":                     auth.CreateAttempts,
 	"v1.endpoint.replay-missing-dry-run":             auth.CreateAttempts,
 	"v1.endpoint.bulk-replay":                        auth.CreateAttempts,
+	"v1.endpoint.skip":                               auth.CreateAttempts,
 	"v1.endpoint.bulk-replay-dry-run":                auth.CreateAttempts,
 }
 

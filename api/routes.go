@@ -80,6 +80,7 @@ func (s *server) routes() []route {
 		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/resume", "v1.endpoint.resume", "Let an endpoint's deliveries go on", ok, handle(s.endpointResume))),
 		customer(auth.ManageEndpoint, tenant(auth.Write, post, oneEndpoint+"/cancel-pending", "v1.endpoint.cancel-pending", "End what an endpoint is owed and is not under way", ok, handle(s.endpointCancelPending))),
 		tenant(auth.Read, get, basePath+"/backlog", "v1.backlog.get", "Count what all endpoints are owed", ok, handle(s.backlog)),
+		customer(auth.CreateAttempts, optional(tenant(auth.Send, post, oneEndpoint+"/skip", "v1.endpoint.skip", "Skip the first message in an ordered endpoint's line", ok, handle(s.endpointSkip)))),
 		tenant(auth.Send, post, oneEndpoint+"/send-example", "v1.endpoint.send-example", "Send an event type's example to an endpoint", ok, handle(s.sendExample)),
 
 		customer(auth.ViewBase, tenant(auth.Read, get, eventTypesPath, "v1.event-type.list", "List event types", ok, handle(s.eventTypeList))),

@@ -21,6 +21,7 @@ var bodies = map[string]string{
 	"v1.endpoint.update":                  `{"url":"http://127.0.0.1:8072/changed"}`,
 	"v1.endpoint.patch":                   `{"description":"changed"}`,
 	"v1.endpoint.rotate-secret":           `{}`,
+	"v1.endpoint.skip":                    `{}`,
 	"v1.endpoint.update-headers":          `{"headers":{"x-changed":"yes"}}`,
 	"v1.endpoint.patch-headers":           `{"headers":{"x-changed":"yes"}}`,
 	"v1.event-type.create":                `{"name":"new.type","description":"d"}`,

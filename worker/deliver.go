@@ -32,6 +32,10 @@ func (w *Worker) handle(ctx context.Context, deliveries []webhook.Delivery) erro
 	defer cancel()
 	defer context.AfterFunc(w.stop, cancel)()
 	lane := deliveries[0].Lane // a task carries only one
+	if deliveries[0].Ordered {
+		w.handleStream(waiting, lane, deliveries)
+		return nil
+	}
 	for rest := deliveries; len(rest) > 0; {
 		n, err := w.slots.take(waiting, lane, len(rest))
 		if err != nil {
@@ -200,7 +204,10 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 }
 
 // settle brings one delivery a step further and sends its result on to be recorded.
-func (w *Worker) settle(f *flight) {
+func (w *Worker) settle(f *flight) { w.finish(result{w.bring(f), f.place}) }
+
+// bring brings one delivery a step further and returns the result.
+func (w *Worker) bring(f *flight) store.Recorded {
 	j := f.job
 	a := webhook.Attempt{
 		TenantID: j.Delivery.Tenant, ApplicationID: j.Endpoint.ApplicationID,
@@ -230,7 +237,7 @@ func (w *Worker) settle(f *flight) {
 	}
 	w.o.Metrics.Attempt(a.Class, a.Trigger, a.Duration)
 	r.Attempt = a
-	w.finish(result{r, f.place})
+	return r
 }
 
 // endings say to the endpoint's owner why a delivery ended without a request.

@@ -121,6 +121,12 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 		if n > 0 {
 			f.w.o.Logger.Warn("recreated missing wakes", "count", n)
 		}
+		if err := f.w.o.Store.SweepStreams(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.feedStreams(ctx); err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	due, awake, wake, next, err := f.w.o.Store.Due(ctx, f.scan)

@@ -68,15 +68,22 @@ func (w *Worker) record(results []result) {
 	w.breaker.observe(batch, time.Now())
 	w.o.Metrics.ResultBatchSize.Observe(float64(len(batch)))
 	w.o.Metrics.ResultCommit.Observe(time.Since(start).Seconds())
+	for _, r := range batch {
+		if r.Last {
+			w.o.Dispatcher.NextOfStream(w.lease(), store.StreamKey{Tenant: r.Delivery.Tenant, Endpoint: r.Delivery.Endpoint})
+		}
+	}
 }
 
-// free gives the places of results back.
+// free gives the places of results back. A task that is sent in order has one, until its last result.
 func (w *Worker) free(batch []result) {
 	var p places
 	for i := range batch {
-		if r := &batch[i]; r.slow {
+		switch r := &batch[i]; {
+		case r.Delivery.Ordered && !r.Last:
+		case r.slow:
 			p.slow[r.lane]++
-		} else {
+		default:
 			p.fast[r.lane]++
 		}
 	}

@@ -82,7 +82,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.stop = ctx
 	w.breaker = w.watch()
 	w.results = groupcommit.New(groupcommit.Options{
-		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: 2*w.slots.all() + maxResults, WaitingSize: math.MaxInt,
+		BatchItems: maxResults, BatchSize: maxResultBytes, WaitingItems: (webhook.MaxStreamTask+1)*w.slots.all() + maxResults, WaitingSize: math.MaxInt,
 	}, w.record)
 	agents, agentCtx := errgroup.WithContext(ctx)
 	agents.Go(func() error { return w.feed(agentCtx) })

@@ -63,6 +63,7 @@ type Dispatcher struct {
 	asked   atomic.Bool   // somebody asked since the last look
 	ask     chan struct{} // the first of them
 	offered *groupcommit.Group[offer]
+	streams *groupcommit.Group[streamOffer]
 }
 
 // window is how much of a lane may wait in Redis.
@@ -94,6 +95,7 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{ask: make(chan struct{}, 1), store: o.Store, queue: o.Queue, limiter: o.Limiter, metrics: o.Metrics, log: o.Logger}
 	d.live.size, d.fed.size = int64(cmp.Or(o.LiveWindow, DefaultLiveWindow)), int64(cmp.Or(o.FedWindow, DefaultFedWindow))
 	d.offered = groupcommit.New(offers, d.pushOffered)
+	d.streams = groupcommit.New(streamOffers, d.feedOffered)
 	return d
 }
 
@@ -101,6 +103,7 @@ func New(o Options) *Dispatcher {
 // been offered and returns. Nobody may call Offer any more.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	defer d.offered.Close()
+	defer d.streams.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -255,15 +258,7 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if len(tasks) == 0 {
 		return
 	}
-	for _, task := range tasks {
-		switch task[0].Lane {
-		case webhook.LaneLive:
-			d.live.pushed(len(task))
-		case webhook.LaneFed:
-			d.fed.pushed(len(task))
-		case webhook.LaneBulk: // background tasks bound themselves
-		}
-	}
+	d.countPushed(tasks)
 	err := d.queue.Push(ctx, tasks)
 	failpoint.Hit(failpoint.APIAfterEnqueue)
 	if err == nil {
@@ -278,6 +273,19 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	}
 	// Some may have been pushed all the same: their fence no longer holds once they are parked.
 	d.PutBack(unpushed, store.Hold{})
+}
+
+// countPushed takes room for tasks that are about to be pushed.
+func (d *Dispatcher) countPushed(tasks [][]webhook.Delivery) {
+	for _, task := range tasks {
+		switch task[0].Lane {
+		case webhook.LaneLive:
+			d.live.pushed(len(task))
+		case webhook.LaneFed:
+			d.fed.pushed(len(task))
+		case webhook.LaneBulk: // background tasks bound themselves
+		}
+	}
 }
 
 // PutBack parks deliveries that were handed out and will not be begun, so that they need not wait for

@@ -195,15 +195,17 @@ func (p *Publisher) release() store.Release {
 func (p *Publisher) handOutAccepted(accepted []store.Accepted) {
 	var now []webhook.Delivery
 	var rates []webhook.Rates // of now; nil as long as none has any
+	var streams []store.StreamKey
 	created, parked := 0, 0
 	for _, a := range accepted {
 		if a.Err != nil || a.Replayed {
 			continue
 		}
 		created += len(a.Deliveries)
+		streams = append(streams, a.Streams...)
 		for i, d := range a.Deliveries {
 			if d.Feed == 0 {
-				if a.Message.DeliverAt.IsZero() { // else it waits for its time
+				if a.Message.DeliverAt.IsZero() && !d.Ordered { // else it waits for its time, or its turn
 					parked++
 				}
 				continue
@@ -223,6 +225,7 @@ func (p *Publisher) handOutAccepted(accepted []store.Accepted) {
 	p.o.Metrics.DeliveriesCreated.Add(float64(created))
 	p.o.Metrics.Parked.Add(float64(parked))
 	p.o.Dispatcher.Offer(now, rates)
+	p.o.Dispatcher.OfferStreams(p.o.Lease, streams...)
 }
 
 // handOutManual gives a delivery that somebody asked for to the queue, if that is how it was written. Its

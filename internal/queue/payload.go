@@ -14,11 +14,13 @@ const MaxTaskDeliveries = 64
 // payloadVersion leads every payload, so that a later layout is recognised and never misread.
 const payloadVersion = 1
 
-// Flags of one delivery in a payload: which ids differ from the delivery before. Deliveries that are
-// released together mostly share tenant and message, which saves three fifths of their bytes.
+// Flags of one delivery in a payload: which ids differ from the delivery before, and whether it is one of a
+// stream. Deliveries that are released together mostly share tenant and message, which saves three fifths
+// of their bytes.
 const (
 	newTenant  = 1 << 0
 	newMessage = 1 << 1
+	ordered    = 1 << 2 // a release that does not know it refuses the task, and so does not send it out of order
 )
 
 var (
@@ -42,6 +44,9 @@ func encode(deliveries []webhook.Delivery) []byte {
 		if d.Message != before.Message {
 			out[at] |= newMessage
 			out = append(out, d.Message[:]...)
+		}
+		if d.Ordered {
+			out[at] |= ordered
 		}
 		out = append(out, d.Endpoint[:]...)
 		out = append(out, byte(d.Trigger))
@@ -79,7 +84,7 @@ func decode(payload []byte) ([]webhook.Delivery, error) {
 	for i := range deliveries {
 		d := before
 		flags := take(1)[0]
-		if flags&^(newTenant|newMessage) != 0 {
+		if flags&^(newTenant|newMessage|ordered) != 0 {
 			return nil, fmt.Errorf("%w: unknown flags", errBadPayload)
 		}
 		if flags&newTenant != 0 {
@@ -88,6 +93,7 @@ func decode(payload []byte) ([]webhook.Delivery, error) {
 		if flags&newMessage != 0 {
 			copy(d.Message[:], take(len(d.Message)))
 		}
+		d.Ordered = flags&ordered != 0
 		copy(d.Endpoint[:], take(len(d.Endpoint)))
 		d.Trigger = webhook.Trigger(take(1)[0])
 		d.Attempt = int16(binary.BigEndian.Uint16(take(2)))

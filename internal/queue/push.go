@@ -37,6 +37,9 @@ func (q *Queue) Push(ctx context.Context, tasks [][]webhook.Delivery) error {
 		if slices.ContainsFunc(deliveries, func(d webhook.Delivery) bool { return d.Lane != deliveries[0].Lane }) {
 			return fmt.Errorf("push tasks: task %d carries deliveries of several lanes", i)
 		}
+		if slices.ContainsFunc(deliveries, func(d webhook.Delivery) bool { return d.Ordered != deliveries[0].Ordered }) {
+			return fmt.Errorf("push tasks: task %d carries deliveries of a stream and others", i)
+		}
 	}
 	for batch := range slices.Chunk(tasks, maxRoundTrip) {
 		err := q.bounded(ctx, "push tasks", func(ctx context.Context) error {

@@ -36,6 +36,7 @@ type Accepted struct {
 	Note       []byte             // the first one's, if Replayed
 	Deliveries []webhook.Delivery // what it owes; those with a feed are handed out
 	Rates      []webhook.Rates    // the limits of each of Deliveries; nil = none has any
+	Streams    []StreamKey        // those that have something for FeedStreams now
 	Err        error              // refused: nothing of it was written
 }
 
@@ -57,7 +58,7 @@ const maxAcceptRounds = 3
 func (s *Store) Accept(ctx context.Context, batch []Accept, r Release) []Accepted {
 	out := make([]Accepted, len(batch))
 	for _, round := range distinct(batch) {
-		s.acceptRound(ctx, batch, round, r, out, maxAcceptRounds)
+		s.acceptRound(ctx, batch, round, r, out, maxAcceptRounds, s.ordered.expected(batch, round))
 	}
 	return out
 }
@@ -93,26 +94,34 @@ func distinct(batch []Accept) (rounds [][]int) {
 	return rounds
 }
 
-func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted, tries int) {
+func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r Release, out []Accepted, tries int, ordered bool) {
 	if len(round) == 0 {
 		return
 	}
 	failpoint.Hit(failpoint.APIBeforeCommit)
 	err := failpoint.Error(failpoint.StoreAccept)
+	if err == nil && ordered {
+		if round, err = s.refuseDelayed(ctx, s.pool, batch, round, out); err == nil && len(round) == 0 {
+			return
+		}
+	}
 	if err == nil {
-		err = s.acceptStatement(ctx, s.pool, 0, batch, round, r, out)
+		err = s.acceptStatement(ctx, s.pool, 0, ordered, batch, round, r, out)
 	}
 	switch {
 	case err == nil:
 		failpoint.Hit(failpoint.APIAfterCommit)
+	case isUnnumbered(err) && tries > 0:
+		s.acceptRound(ctx, batch, round, r, out, tries-1, true)
+		return
 	case isBadRow(err) && len(round) > 1:
 		half := len(round) / 2
-		s.acceptRound(ctx, batch, round[:half], r, out, tries)
-		s.acceptRound(ctx, batch, round[half:], r, out, tries)
+		s.acceptRound(ctx, batch, round[:half], r, out, tries, ordered)
+		s.acceptRound(ctx, batch, round[half:], r, out, tries, ordered)
 		return
 	case isUnique(err): // a concurrent publish committed the same key or event id first
 	case isRolledBack(err) && tries > 0:
-		s.acceptRound(ctx, batch, round, r, out, tries-1)
+		s.acceptRound(ctx, batch, round, r, out, tries-1, ordered)
 		return
 	default:
 		for _, i := range round {
@@ -128,7 +137,7 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 	}
 	if again := s.resolveLost(ctx, s.pool, batch, lost, out); len(again) > 0 {
 		if tries > 0 {
-			s.acceptRound(ctx, batch, again, r, out, tries-1)
+			s.acceptRound(ctx, batch, again, r, out, tries-1, ordered)
 			return
 		}
 		for _, i := range again {
@@ -140,12 +149,17 @@ func (s *Store) acceptRound(ctx context.Context, batch []Accept, round []int, r 
 // acceptSQL writes a batch in one statement, hence in one transaction and one round trip. Messages
 // whose application is missing, or whose key or event id is already taken, are left out of it and are
 // looked at afterwards; one that loses against a transaction that has not ended yet waits for it at
-// the unique index. Keys are inserted in order, else two batches could wait for each other.
-const (
-	acceptSQL = acceptOwed + acceptTold
+// the unique index. Keys are inserted in order, else two batches could wait for each other. Of each
+// statement there is one for batches that owe something to ordered endpoints, under true.
+var (
+	acceptSQL = map[bool]string{false: acceptOwed + acceptTold, true: acceptOwed + acceptOrderedTold}
 	// acceptLimitedSQL stops short of writing more deliveries than it is told to.
-	acceptLimitedSQL = acceptOwed + `
-	LIMIT $18` + acceptTold
+	acceptLimitedSQL = map[bool]string{false: acceptOwed + acceptLimit + acceptTold, true: acceptOwed + acceptLimit + acceptOrderedTold}
+)
+
+const (
+	acceptLimit = `
+	LIMIT $18`
 
 	// Deliveries to an endpoint whose wake is set for later are parked behind what waits for that: it is
 	// paused, its breaker is open, or it has had all it may have for now.
@@ -182,11 +196,11 @@ WITH t AS MATERIALIZED (
 	SELECT tenant_id, app_id, id, event_type, event_id, channels, tags, payload, content_type, expires_at, deliver_at FROM t
 ), o AS MATERIALIZED (
 	SELECT t.tenant_id, t.id AS message_id, e.id AS endpoint_id, t.deliver_at,
-		CASE WHEN t.deliver_at IS NOT NULL THEN 2 WHEN $13 AND NOT e.held THEN 1 ELSE 3 END AS state,
+		CASE WHEN e.ordering = 'fifo' THEN 4 WHEN t.deliver_at IS NOT NULL THEN 2 WHEN $13 AND NOT e.held THEN 1 ELSE 3 END AS state,
 		CASE WHEN e.throttle_rate IS NOT NULL OR t.app_rate IS NOT NULL OR t.deliver_rate IS NOT NULL THEN ARRAY [
 			t.deliver_rate, t.deliver_burst, t.app_rate, t.app_burst, e.throttle_rate, e.throttle_burst] END AS rates
 	FROM t CROSS JOIN LATERAL (
-		SELECT e.id, e.throttle_rate, e.throttle_burst, COALESCE((
+		SELECT e.id, e.ordering, e.throttle_rate, e.throttle_burst, COALESCE((
 			SELECT w.due_at > now() AND w.resting_since IS NULL FROM endpoint_wake w
 			WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false) AS held
 		FROM endpoint e
@@ -204,11 +218,12 @@ WITH t AS MATERIALIZED (
 ), parked AS (
 	SELECT tenant_id, endpoint_id FROM o WHERE state = 3
 ), w AS (` + wakeParkedSQL + `)
-SELECT t.id, t.app_id, o.endpoint_id, COALESCE(o.state, 0), o.rates FROM t LEFT JOIN o ON o.message_id = t.id`
+SELECT t.id, t.app_id, o.endpoint_id, COALESCE(o.state, 0), o.rates, NULL::boolean FROM t LEFT JOIN o ON o.message_id = t.id`
 )
 
-// acceptStatement writes a round; limit is how many deliveries it may write, 0 = any number.
-func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch []Accept, round []int, r Release, out []Accepted) error {
+// acceptStatement writes a round; limit is how many deliveries it may write, 0 = any number. One that is
+// not said to be ordered fails, as isUnnumbered, if it meets an ordered endpoint.
+func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, ordered bool, batch []Accept, round []int, r Release, out []Accepted) error {
 	n := len(round)
 	tenants, ids := make([][16]byte, n), make([][16]byte, n)
 	apps, appUIDs := make([]*[16]byte, n), make([]*string, n)
@@ -238,10 +253,10 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 			keys[j], bodies[j] = a.Idempotency.Key[:], a.Idempotency.BodyHash[:]
 		}
 	}
-	sql, args := acceptSQL, []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
+	sql, args := acceptSQL[ordered], []any{tenants, apps, appUIDs, ids, types, eventIDs, channels, tags,
 		payloads, expiries, keys, bodies, r.Released, r.Lease.Seconds(), contentTypes, notes, delays}
 	if limit > 0 {
-		sql, args = acceptLimitedSQL, append(args, limit)
+		sql, args = acceptLimitedSQL[ordered], append(args, limit)
 	}
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
@@ -253,10 +268,11 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 		endpoint *[16]byte
 		state    int16
 		rates    []*int32
+		due      *bool
 		written  []Accepted
 		where    = make(map[webhook.MessageID]int, n)
 	)
-	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), (*[16]byte)(&app), &endpoint, &state, &rates}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), (*[16]byte)(&app), &endpoint, &state, &rates, &due}, func() error {
 		w, ok := where[id]
 		if !ok {
 			w = len(written)
@@ -270,8 +286,15 @@ func (s *Store) acceptStatement(ctx context.Context, q querier, limit int, batch
 			d := webhook.Delivery{DeliveryKey: webhook.DeliveryKey{
 				Tenant: m.TenantID, Message: id, Endpoint: *endpoint, Trigger: webhook.TriggerScheduled,
 			}}
-			if webhook.State(state) == webhook.StateReleased {
+			switch webhook.State(state) {
+			case webhook.StateReleased:
 				d.Feed = 1
+			case webhook.StateFIFO:
+				d.Ordered = true
+				s.ordered.saw(batch[at[id]])
+				if due != nil && *due {
+					written[w].Streams = append(written[w].Streams, StreamKey{m.TenantID, *endpoint})
+				}
 			}
 			written[w].add(d, rates, app)
 		}

@@ -35,8 +35,13 @@ var errTooOwing error = &webhook.Error{Kind: webhook.KindInvalid, Detail: "Valid
 // earlier message of the call, is refused alone, as KindConflict; a missing application, more than
 // webhook.MaxBatchDeliveries and a reused key refuse the call.
 func (s *Store) AcceptTogether(ctx context.Context, t Together) (answer Response, accepted []Accepted, err error) {
+	ordered := s.ordered.expects(t.Tenant, t.Application)
 	for range maxAcceptRounds {
-		answer, accepted, err = s.acceptTogether(ctx, t)
+		answer, accepted, err = s.acceptTogether(ctx, t, ordered)
+		if isUnnumbered(err) {
+			ordered = true
+			continue
+		}
 		// A concurrent call took a key or an event id while this one was under way: the next round
 		// finds it taken. Nothing of this round was written.
 		if !errors.Is(err, errRaced) && !isUnique(err) && !isRolledBack(err) {
@@ -53,7 +58,7 @@ func (s *Store) AcceptTogether(ctx context.Context, t Together) (answer Response
 	return answer, accepted, nil
 }
 
-func (s *Store) acceptTogether(ctx context.Context, t Together) (answer Response, accepted []Accepted, err error) {
+func (s *Store) acceptTogether(ctx context.Context, t Together, ordered bool) (answer Response, accepted []Accepted, err error) {
 	tx, err := s.pool.Begin(ctx)
 	if err != nil {
 		return answer, nil, fmt.Errorf("begin: %w", err)
@@ -68,7 +73,7 @@ func (s *Store) acceptTogether(ctx context.Context, t Together) (answer Response
 	if err := findApplication(ctx, tx, t); err != nil {
 		return answer, nil, err
 	}
-	if accepted, err = s.writeTogether(ctx, tx, t); err != nil {
+	if accepted, err = s.writeTogether(ctx, tx, t, ordered); err != nil {
 		return answer, nil, err
 	}
 	if answer, err = t.Answer(accepted); err != nil {
@@ -152,7 +157,7 @@ func findApplication(ctx context.Context, tx pgx.Tx, t Together) error {
 	return err
 }
 
-func (s *Store) writeTogether(ctx context.Context, tx pgx.Tx, t Together) ([]Accepted, error) {
+func (s *Store) writeTogether(ctx context.Context, tx pgx.Tx, t Together, ordered bool) ([]Accepted, error) {
 	batch, out := make([]Accept, len(t.Messages)), make([]Accepted, len(t.Messages))
 	var round []int
 	taken := make(map[string]bool)
@@ -165,11 +170,17 @@ func (s *Store) writeTogether(ctx context.Context, tx pgx.Tx, t Together) ([]Acc
 		taken[m.EventID] = true
 		round = append(round, i)
 	}
+	if ordered {
+		var err error
+		if round, err = s.refuseDelayed(ctx, tx, batch, round, out); err != nil {
+			return nil, err
+		}
+	}
 	if len(round) == 0 {
 		return out, nil
 	}
 	// One more than is allowed, and no more, is written of a call that owes too much: it is undone.
-	if err := s.acceptStatement(ctx, tx, webhook.MaxBatchDeliveries+1, batch, round, t.Release, out); err != nil {
+	if err := s.acceptStatement(ctx, tx, webhook.MaxBatchDeliveries+1, ordered, batch, round, t.Release, out); err != nil {
 		return nil, err
 	}
 	owed := 0

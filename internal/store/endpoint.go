@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,6 +124,9 @@ func (v View) insertEndpoint(tx *gorm.DB, app webhook.ApplicationID, e NewEndpoi
 		}
 		return webhook.Endpoint{}, err
 	}
+	if err := v.order(tx, "", row); err != nil {
+		return webhook.Endpoint{}, err
+	}
 	return row, v.insertSecret(tx, row.ID, e.Secret)
 }
 
@@ -230,6 +234,9 @@ func (v View) deleteEndpoints(tx *gorm.DB, where string, args ...any) error {
 	if err != nil {
 		return err
 	}
+	if err := v.wakeStreamsOf(tx, ids); err != nil {
+		return err
+	}
 	err = tx.Model(&webhook.Endpoint{}).Where(where, args...).
 		UpdateColumns(map[string]any{"deleted_at": v.store.now(), "headers": nil}).Error
 	if err != nil {
@@ -300,10 +307,13 @@ func (v View) saveEndpoint(tx *gorm.DB, old webhook.Endpoint, e NewEndpoint) (we
 		}
 	}
 	err := tx.Model(&webhook.Endpoint{}).Where("tenant_id = ? AND id = ?", row.TenantID, row.ID).
-		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "throttle_burst", "concurrency", "metadata", "version",
-			"headers", "updated_at").UpdateColumns(&row).Error
+		Select("uid", "url", "description", "disabled", "event_types", "channels", "throttle_rate", "throttle_burst", "concurrency", "ordering", "on_exhausted",
+			"metadata", "version", "headers", "updated_at").UpdateColumns(&row).Error
 	if uidTaken(err) {
 		return webhook.Endpoint{}, endpointTaken(row.UID)
+	}
+	if err == nil {
+		err = v.order(tx, old.Ordering, row)
 	}
 	if err == nil {
 		err = v.gateAfterChange(tx, old, row)
@@ -352,6 +362,7 @@ func tidyEndpoint(e webhook.Endpoint) webhook.Endpoint {
 	if len(e.Channels) == 0 {
 		e.Channels = nil
 	}
+	e.Ordering, e.OnExhausted = cmp.Or(e.Ordering, webhook.OrderingNone), cmp.Or(e.OnExhausted, webhook.ExhaustedBlocks)
 	e.Version = max(e.Version, 1)
 	e.Metadata = orEmpty(e.Metadata)
 	return e

@@ -34,7 +34,7 @@ type Scan struct{ after time.Time } // the zero Scan goes all the way back
 const dueSQL = `
 WITH due AS MATERIALIZED (
 	SELECT ctid, tenant_id, endpoint_id, state, task_id, due_at FROM delivery
-	WHERE due_at >= $3 AND due_at <= now() ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+	WHERE due_at >= $3 AND due_at <= now() AND seq IS NULL ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
 ), held AS MATERIALIZED (
 	SELECT k.tenant_id, k.endpoint_id
 	FROM (SELECT DISTINCT tenant_id, endpoint_id FROM due WHERE task_id IS NULL) k
@@ -94,7 +94,7 @@ func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Du
 func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, wake time.Duration, next Scan, err error) {
 	var now time.Time
 	var until *float64
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at >= $1 AND due_at <= now()),
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at >= $1 AND due_at <= now() AND seq IS NULL),
 		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()),
 		(SELECT extract(epoch FROM due_at - now()) FROM endpoint_wake WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1)::float8,
 		now()`, from.after).Scan(&deliveries, &wakes, &until, &now)
@@ -208,6 +208,9 @@ func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery, hold Ho
 // and returns how much that is. Leases that end this way say nothing about the delivery.
 func (s *Store) RecallReleased(ctx context.Context) (int, error) {
 	tag, err := s.pool.Exec(ctx, `UPDATE delivery SET due_at = now(), lost = lost - 1 WHERE due_at > now() AND state = 1`)
+	if err == nil {
+		_, err = s.pool.Exec(ctx, `UPDATE stream SET due_at = now() WHERE due_at > now() AND due_at < 'infinity'`)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("recall released deliveries: %w", err)
 	}

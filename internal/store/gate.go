@@ -17,7 +17,9 @@ import (
 
 // wakeGateSQL sets the wake of the endpoints of the relation "g" (tenant_id, endpoint_id) for a time, and
 // how many may go then. It makes the wake if there is none: nothing that is parked may be forgotten.
-const wakeGateSQL = `
+const wakeGateSQL = `, s AS (
+	UPDATE stream s SET due_at = g.wake_at FROM g WHERE s.tenant_id = g.tenant_id AND s.endpoint_id = g.endpoint_id
+)
 INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at, take)
 SELECT g.tenant_id, g.endpoint_id, g.wake_at, g.take FROM g ORDER BY 1, 2
 ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL, take = excluded.take`

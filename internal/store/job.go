@@ -21,7 +21,7 @@ type Job struct {
 	Lost     int16         // leases that ended without a word since the last attempt
 	Lease    time.Duration // left when the row was read, by the clock of Postgres
 
-	Endpoint      webhook.Endpoint // ID, ApplicationID and URL
+	Endpoint      webhook.Endpoint // ID, ApplicationID, URL and OnExhausted
 	Deliverable   bool             // the endpoint exists and is enabled
 	Gate          webhook.GateState
 	GateAge       time.Duration   // how long the gate has been there
@@ -54,7 +54,7 @@ CROSS JOIN LATERAL (
 ) d`
 
 	jobEndpointSQL = `
-SELECT t.ord - 1, e.app_id, e.url, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
+SELECT t.ord - 1, e.app_id, e.url, e.on_exhausted, e.headers, NOT e.disabled AND e.deleted_at IS NULL, COALESCE(e.concurrency, 0),
 	COALESCE(g.state, 0), COALESCE(extract(epoch FROM now() - g.since), 0)::float8, s.ids, s.sealed
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(tenant_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM endpoint e WHERE e.tenant_id = t.tenant_id AND e.id = t.endpoint_id OFFSET 0) e
@@ -157,6 +157,7 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			ord         int64
 			app         webhook.ApplicationID
 			url         string
+			exhausted   string
 			headers     []byte
 			deliverable bool
 			gate, limit int16
@@ -164,9 +165,9 @@ func (s *Store) Jobs(ctx context.Context, deliveries []webhook.Delivery) ([]Job,
 			ids         [][16]byte
 			sealed      [][]byte
 		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &headers, &deliverable, &limit, &gate, &age, &ids, &sealed}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&ord, (*[16]byte)(&app), &url, &exhausted, &headers, &deliverable, &limit, &gate, &age, &ids, &sealed}, func() error {
 			e := &endpointRow{Deliverable: deliverable, Gate: webhook.GateState(gate), Concurrency: int(limit), Endpoint: webhook.Endpoint{
-				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url,
+				TenantID: eTenants[ord], ApplicationID: app, ID: eIDs[ord], URL: url, OnExhausted: webhook.OnExhausted(exhausted),
 			}}
 			e.GateAge = time.Duration(age * float64(time.Second))
 			if deliverable {

@@ -18,6 +18,7 @@ type Recorded struct {
 	Delivery webhook.Delivery // as it was handed out; a result that comes late changes nothing but by success
 	Attempt  webhook.Attempt  // its id minted before sending, so that writing it twice writes it once
 	Outcome  webhook.Outcome
+	Last     bool // of a task that is sent in order: nothing follows, what was not sent has been put back
 	Probe    bool // it was the probe of an open breaker
 }
 
@@ -92,6 +93,13 @@ UPDATE delivery SET lost = 0, state = 2,
 	due_at = now() + make_interval(secs => ((SELECT of FROM waits) ->> ctid::text)::float8)
 WHERE ctid = ANY (ARRAY (SELECT at FROM x))`
 
+// blockSQL leaves failed deliveries at the head of their streams, each under its own fence. One whose
+// endpoint is not ordered any more has nobody to wait for.
+const blockSQL = `
+UPDATE delivery SET attempt = attempt + 1, feed = 0, lost = 0,
+	state = CASE WHEN seq IS NULL THEN 2 ELSE 5 END, due_at = CASE WHEN seq IS NULL THEN now() END
+WHERE ctid = ANY (ARRAY (` + fencedSQL + `))`
+
 // Record writes a batch of results in one transaction, which may be repeated: after an error nobody
 // knows whether it was committed, and writing it again is harmless.
 func (s *Store) Record(ctx context.Context, batch []Recorded) error {
@@ -127,6 +135,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		waits              []float64
 		free               []bool
 		manual             []webhook.Delivery
+		blocked            []webhook.Delivery
 	)
 	for i, r := range batch {
 		a := &r.Attempt
@@ -139,7 +148,10 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 		if r.Delivery.Trigger == webhook.TriggerManual {
 			manual = append(manual, r.Delivery)
 		}
-		if !r.Outcome.Final {
+		switch {
+		case r.Outcome.Blocked:
+			blocked = append(blocked, r.Delivery)
+		case !r.Outcome.Final:
 			retries = append(retries, r.Delivery)
 			waits, free = append(waits, r.Outcome.Wait.Seconds()), append(free, r.Outcome.Free)
 		}
@@ -150,6 +162,7 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 	if len(manual) > 0 {
 		m := columns(manual)
 		b.Queue(taskOfSQL, m.tenants, m.messages, m.endpoints)
+		b.Queue(streamOfSQL, m.tenants, m.endpoints)
 		statement = recordTaskSQL
 	}
 	b.Queue(statement, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,
@@ -157,6 +170,10 @@ func (s *Store) recordOnce(ctx context.Context, batch []Recorded) error {
 	if len(retries) > 0 {
 		c := columns(retries)
 		b.Queue(retrySQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds, waits, free)
+	}
+	if len(blocked) > 0 {
+		c := columns(blocked)
+		b.Queue(blockSQL, c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds)
 	}
 	if err := s.results.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("record %d attempts: %w", n, err)

@@ -57,6 +57,7 @@ type Store struct {
 	now     func() time.Time // UTC, in whole microseconds: what Postgres can keep
 
 	longestWrite time.Duration // from the start of a statement to its commit
+	ordered      orderedHint
 }
 
 // Open connects and checks that the database can be used. It does not migrate.

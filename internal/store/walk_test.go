@@ -229,6 +229,10 @@ func steps(mine, theirs estate, apps bool) map[string][]step {
 			_, err := v.EndpointSecret(ctx, app, ep)
 			return err
 		}),
+		"SkipHead": byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
+			_, _, err := v.SkipHead(ctx, app, ep, "")
+			return err
+		}),
 		"RotateEndpointSecret": byPair(theirEndpoints, func(ctx context.Context, v store.View, app, ep string) error {
 			return v.RotateEndpointSecret(ctx, app, ep, storetest.SigningKey(), 0)
 		}),

@@ -19,7 +19,8 @@ const (
 	StateReleased State = 1 // handed to the queue; due_at is the end of its lease
 	StateWaiting  State = 2 // next try at a known time, due_at
 	StateParked   State = 3 // may not go now; no due_at, but its endpoint has a wake
-	StateFIFO     State = 4 // waits for its turn in its stream; no due_at, but its endpoint has a wake
+	StateFIFO     State = 4 // waits for its turn in its stream; no due_at, but the stream has one
+	StateBlocked  State = 5 // at the head of its stream with its attempts used up, until somebody decides
 )
 
 // DeliveryKey names one delivery: a message owed to an endpoint, and why.
@@ -41,7 +42,8 @@ type Fence struct {
 type Delivery struct {
 	DeliveryKey
 	Fence
-	Lane Lane
+	Lane    Lane
+	Ordered bool // one of a stream: those of its task go one after the other
 }
 
 // LeaseMargin is how much longer than an attempt a delivery stays with the worker it was handed to:
@@ -87,6 +89,9 @@ type Outcome struct {
 	Final bool          // it ends, in Status
 	Wait  time.Duration // not final: until the next attempt
 	Free  bool          // not final: the attempt is shown, but none of the schedule's is spent
+	// Blocked: not final, but there is no next attempt; it stays at the head of its stream until somebody
+	// decides.
+	Blocked bool
 }
 
 // After decides what follows an attempt. made counts this attempt, retryAfter is what the receiver

@@ -92,6 +92,8 @@ type Endpoint struct {
 	ThrottleRate  int               `gorm:"serializer:zeronull"`  // messages per second; 0 = none
 	ThrottleBurst int               `gorm:"serializer:zeronull"`  // at once after a pause; 0 = as Rate says
 	Concurrency   int               `gorm:"serializer:zeronull"`  // requests at once from one worker; 0 = as many as it can take
+	Ordering      Ordering          // "" = none
+	OnExhausted   OnExhausted       // of one that is ordered; "" = block
 	Metadata      map[string]string `gorm:"serializer:json"`
 	Version       int
 	Headers       []byte // custom headers, sealed JSON object name → value; nil = none

@@ -622,6 +622,21 @@ func (g Endpoints) SendExample(ctx context.Context, app, endpoint string, in Exa
 	return call[Message](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/send-example", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
 }
 
+// EndpointSkipOptions are what Endpoints.Skip may be given; the zero value of each field leaves it to the
+// server.
+type EndpointSkipOptions struct {
+	// Makes repeating the call safe, also in another process: the first answer is given again for 12 hours.
+	// Without one, the client makes one for every call and keeps it over its retries.
+	IdempotencyKey string
+}
+
+// Skip skips the first message in an ordered endpoint's line. It needs the scope send, or an application
+// token with CreateAttempts.
+func (g Endpoints) Skip(ctx context.Context, app, endpoint string, in EndpointSkipIn, opts ...EndpointSkipOptions) (EndpointSkip, error) {
+	o := last(opts)
+	return call[EndpointSkip](ctx, g.c, request{method: "POST", path: "/api/v1/app/{app}/endpoint/{endpoint}/skip", args: []string{app, endpoint}, body: in, repeats: true, key: o.IdempotencyKey})
+}
+
 // EndpointGetStatsOptions are what Endpoints.GetStats may be given; the zero value of each field leaves it to
 // the server.
 type EndpointGetStatsOptions struct {

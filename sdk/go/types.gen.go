@@ -259,6 +259,11 @@ type EndpointIn struct {
 	Headers map[string]string `json:"headers,omitzero"`
 	// At most 4096 bytes as JSON.
 	Metadata map[string]string `json:"metadata,omitzero"`
+	// What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until
+	// it is skipped or taken, or they go on.
+	OnExhausted OnExhausted `json:"onExhausted,omitzero"`
+	// fifo: messages go one after the other, in the order in which they were accepted.
+	Ordering Ordering `json:"ordering,omitzero"`
 	// The signing key: whsec_ and base64 of 24 to 75 bytes (HMAC), or whsk_ and base64 of 64 bytes (Ed25519). One
 	// is made if there is none.
 	Secret string `json:"secret,omitzero"`
@@ -302,6 +307,8 @@ type Endpoint struct {
 	ThrottleRate  int               `json:"throttleRate"`
 	ThrottleBurst int               `json:"throttleBurst"`
 	Concurrency   *int              `json:"concurrency"`
+	Ordering      Ordering          `json:"ordering"`
+	OnExhausted   OnExhausted       `json:"onExhausted"`
 	Metadata      map[string]string `json:"metadata"`
 	CreatedAt     time.Time         `json:"createdAt"`
 	UpdatedAt     time.Time         `json:"updatedAt"`
@@ -317,6 +324,8 @@ type EndpointPatch struct {
 	EventTypes  Nullable[[]string] `json:"eventTypes,omitzero"`
 	// Replaces what was there as a whole.
 	Metadata      Optional[map[string]string] `json:"metadata,omitzero"`
+	OnExhausted   Optional[OnExhausted]       `json:"onExhausted,omitzero"`
+	Ordering      Optional[Ordering]          `json:"ordering,omitzero"`
 	ThrottleBurst Nullable[int]               `json:"throttleBurst,omitzero"`
 	ThrottleRate  Nullable[int]               `json:"throttleRate,omitzero"`
 	// A name of your own; it can stand wherever the id can.
@@ -336,6 +345,18 @@ type EndpointSecretRotateIn struct {
 	GracePeriodSeconds Optional[int] `json:"gracePeriodSeconds,omitzero"`
 	// The new signing key; one is made if there is none.
 	Key string `json:"key,omitzero"`
+}
+
+// EndpointSkipIn is for Endpoints.Skip.
+type EndpointSkipIn struct {
+	// Skip only if this message, named by its id or eventId, is the first in line.
+	MsgID string `json:"msgId,omitzero"`
+}
+
+// EndpointSkip is the answer of Endpoints.Skip.
+type EndpointSkip struct {
+	// What was skipped.
+	MsgID string `json:"msgId"`
 }
 
 // EndpointStats counts attempts by how they ended.
@@ -394,6 +415,11 @@ type EndpointUpdate struct {
 	EventTypes []string `json:"eventTypes,omitzero"`
 	// At most 4096 bytes as JSON.
 	Metadata map[string]string `json:"metadata,omitzero"`
+	// What a message that has used up its attempts does to those behind it, with ordering fifo: they wait until
+	// it is skipped or taken, or they go on.
+	OnExhausted OnExhausted `json:"onExhausted,omitzero"`
+	// fifo: messages go one after the other, in the order in which they were accepted.
+	Ordering Ordering `json:"ordering,omitzero"`
 	// How many may go at once after a pause; null: a tenth of a second's worth, at least one. Needs throttleRate.
 	ThrottleBurst int `json:"throttleBurst,omitzero"`
 	// Messages per second.
@@ -910,6 +936,15 @@ const (
 	EndpointStateDisabled  EndpointState = "disabled"
 )
 
+// OnExhausted is what a message that has used up its attempts does to those behind it.
+type OnExhausted string
+
+// The known values of OnExhausted; a younger server may have more.
+const (
+	OnExhaustedBlock OnExhausted = "block"
+	OnExhaustedSkip  OnExhausted = "skip"
+)
+
 // Order is the order of a list, by age.
 type Order string
 
@@ -917,6 +952,15 @@ type Order string
 const (
 	OrderAscending  Order = "ascending"
 	OrderDescending Order = "descending"
+)
+
+// Ordering is whether an endpoint's messages go one after the other.
+type Ordering string
+
+// The known values of Ordering; a younger server may have more.
+const (
+	OrderingNone Ordering = "none"
+	OrderingFifo Ordering = "fifo"
 )
 
 // SchemaValidation is what becomes of a message that does not fit its event type's schemas.

@@ -34,7 +34,7 @@ func (s *stage) evidence(ctx context.Context) (ledger.Run, error) {
 	run.Records, run.Closed = s.sink.snapshot()
 	numbers := make(map[string]int)
 	for _, r := range s.sink.receivers {
-		run.Endpoints = append(run.Endpoints, ledger.Endpoint{Tenant: r.tenant, Flaky: r.flaky || !r.manner.harmless(), Unseen: r.manner.unseen()})
+		run.Endpoints = append(run.Endpoints, ledger.Endpoint{Tenant: r.tenant, Flaky: r.flaky || !r.manner.harmless(), Unseen: r.manner.unseen(), Ordered: r.ordered})
 	}
 	for _, from := range senders {
 		for i, number := range from.endpoints {

@@ -34,10 +34,11 @@ const (
 
 // receiver is one endpoint of the sink.
 type receiver struct {
-	tenant int    // number
-	secret []byte // signing key
-	flaky  bool
-	holds  bool
+	tenant  int    // number
+	secret  []byte // signing key
+	ordered bool
+	flaky   bool
+	holds   bool
 	// refuses, if set, is the percentage of requests it answers 500 at present, besides being flaky.
 	refuses *atomic.Int32
 	manner  *manner // how a guest behaves; nil = like others

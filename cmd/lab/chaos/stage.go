@@ -65,14 +65,14 @@ type stage struct {
 	extra  ledger.Report // findings of the fault's own checks
 }
 
-// receivers describes the receivers: of each tenant's three, one fails now and then and, if the fault
-// wants it, one keeps requests waiting. After them comes that of the application that is replayed, or
+// receivers describes the receivers: of each tenant's three, one is of an ordered endpoint, one
+// fails now and then and, if the fault wants it, one keeps requests waiting. After them comes that of the application that is replayed, or
 // the fault's guests: receivers of a tenant of their own.
 func (f Fault) receivers() []receiver {
 	var list []receiver
 	for tenant := range tenants {
 		for n := range endpointsPerTenant {
-			r := receiver{tenant: tenant, secret: newSecret(), flaky: n == 1, holds: n == 2 && f.holds}
+			r := receiver{tenant: tenant, secret: newSecret(), ordered: n == 0, flaky: n == 1, holds: n == 2 && f.holds}
 			if f.goesDown {
 				r.refuses = new(atomic.Int32)
 			}
@@ -201,7 +201,11 @@ func (s *stage) tenant(ctx context.Context, number, endpoints int) (sender, erro
 	for n := range endpoints {
 		index := number*endpointsPerTenant + n
 		r := s.sink.receivers[index]
-		id, err := api.Endpoint(from.application, "http://"+s.at(r)+endpointPath+strconv.Itoa(index), secretText(r.secret))
+		create := api.Endpoint
+		if r.ordered {
+			create = api.OrderedEndpoint
+		}
+		id, err := create(from.application, "http://"+s.at(r)+endpointPath+strconv.Itoa(index), secretText(r.secret))
 		if err != nil {
 			return sender{}, err
 		}

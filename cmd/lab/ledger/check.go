@@ -19,6 +19,7 @@ const (
 	Silent  Invariant = "SILENT"   // sent without an attempt row, or a row without a send
 	FalseOK Invariant = "FALSE-OK" // recorded as a success that the sink never gave
 	Stuck   Invariant = "STUCK"    // still open when everything should have ended
+	Order   Invariant = "ORDER"    // an ordered endpoint took a message before one that had been accepted before it was posted
 	Sig     Invariant = "SIG"      // the signature does not verify, or the bytes differ from those posted
 	API     Invariant = "API"      // the API answered what it never may, or hung
 	Late    Invariant = "LATE"     // first sent, or sent again, later than the fault allows
@@ -33,7 +34,7 @@ const (
 )
 
 // Invariants lists all of them in the order they are reported.
-var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Sig, API, Late, Slow, Class, Task, Recover, Bite, Crash, Leftover}
+var Invariants = []Invariant{Lost, Ghost, Leak, Twice, Dup, Silent, FalseOK, Stuck, Order, Sig, API, Late, Slow, Class, Task, Recover, Bite, Crash, Leftover}
 
 const (
 	// sendMargin is how long before its arrival at the sink, and after the commit of its result, a
@@ -72,6 +73,7 @@ type Report struct {
 	Repeated   int               `json:"repeated"`  // requests to the API beyond the first of a message
 	Messages   int               `json:"messages"`  // messages posted
 	Endpoints  int               `json:"endpoints"` // endpoints in use
+	Ordered    int               `json:"ordered"`   // first successes at ordered endpoints
 	Slowest    time.Duration     `json:"slowest"`   // longest from acceptance to first arrival
 }
 
@@ -113,6 +115,7 @@ func Check(run Run) Report {
 	c.asked()
 	c.duplicates()
 	c.attempts()
+	c.order()
 	c.leftOver()
 	c.api()
 	for _, crash := range run.Crashes {
@@ -518,6 +521,45 @@ func (c *checker) api() {
 			}
 		default:
 			c.find(API, "", "message %d: answered %d", try.Seq, try.Status)
+		}
+	}
+}
+
+// order: at an ordered endpoint, whatever was accepted before a message was posted is taken before it. Of
+// messages that were posted at the same time either may be first.
+func (c *checker) order() {
+	type success struct {
+		*Message
+		at time.Time
+	}
+	taken := make(map[int][]success)
+	for i := range c.run.Messages {
+		m := &c.run.Messages[i]
+		if m.Outcome != Accepted {
+			continue
+		}
+		for _, endpoint := range m.Endpoints {
+			if !c.run.Endpoints[endpoint].Ordered {
+				continue
+			}
+			sends := c.sends[Pair{m.IDs[0], endpoint}]
+			if first := slices.IndexFunc(sends, func(s send) bool { return s.Status/100 == 2 }); first >= 0 {
+				taken[endpoint] = append(taken[endpoint], success{m, sends[first].Arrived})
+			}
+		}
+	}
+	for endpoint, list := range taken {
+		slices.SortFunc(list, func(a, b success) int { return a.at.Compare(b.at) })
+		c.report.Ordered += len(list)
+		newest := list[0]
+		for _, s := range list {
+			if s.Answered.Before(newest.Posted) {
+				c.find(Order, s.IDs[0], "endpoint %d took %s before %s, which had been accepted %v before the other was posted",
+					endpoint, newest.IDs[0], s.IDs[0], newest.Posted.Sub(s.Answered).Round(time.Millisecond))
+			}
+			if s.Posted.After(newest.Posted) {
+				newest = s
+			}
 		}
 	}
 }

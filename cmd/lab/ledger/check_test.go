@@ -480,3 +480,33 @@ func TestWhatFailsUnseenIsJudgedByItsRows(t *testing.T) {
 	run.Endpoints[0].Unseen = false
 	expect(t, Check(run), Lost, Silent)
 }
+
+// What was posted after another message was accepted must not be taken before it, at an ordered endpoint.
+func TestOrder(t *testing.T) {
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	for name, c := range map[string]struct {
+		answered int // of the first message; the second is posted at 20
+		arrivals [2]int
+		ordered  bool
+		want     int
+	}{
+		"in order":                    {10, [2]int{40, 50}, true, 0},
+		"the other way round":         {10, [2]int{50, 40}, true, 1},
+		"posted at the same time":     {25, [2]int{50, 40}, true, 0},
+		"where there is no order":     {10, [2]int{50, 40}, false, 0},
+		"accepted just when the next": {20, [2]int{50, 40}, true, 0},
+	} {
+		run := Run{Endpoints: []Endpoint{{ID: "ep", Ordered: c.ordered}}, Stored: 2}
+		for i, id := range []string{"msg_1", "msg_2"} {
+			run.Messages = append(run.Messages, Message{
+				Seq: i, IDs: []string{id}, Endpoints: []int{0}, Outcome: Accepted,
+				Posted: at(20 * i), Answered: at(c.answered + 25*i), Tries: 1,
+			})
+			run.Records = append(run.Records, Record{ID: id, Seq: i, Status: 200, Signed: true, Arrived: at(c.arrivals[i]), Answered: at(c.arrivals[i] + 1)})
+		}
+		if got := Check(run).Counts[Order]; got != c.want {
+			t.Errorf("%s: %d findings, want %d", name, got, c.want)
+		}
+	}
+}

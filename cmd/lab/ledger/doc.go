@@ -45,6 +45,8 @@ type Endpoint struct {
 	Flaky  bool // fails some requests on purpose, or all
 	// Unseen says that attempts may fail before they reach the sink's ledger.
 	Unseen bool
+	// Ordered: it takes its messages in the order in which they were accepted.
+	Ordered bool
 }
 
 // Record is one request in the sink's ledger.

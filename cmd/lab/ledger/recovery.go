@@ -14,7 +14,8 @@ const (
 
 // Recovery is how long after a moment it took until the p99 from posting to arrival was below a second
 // and stayed there, as whole buckets of half a second. It is judged by messages posted afterwards, at
-// endpoints that do not fail on purpose; false means that it was never reached, or nothing was posted
+// endpoints that neither fail on purpose nor are ordered: the line of one whose task was lost stands still
+// until the lease ends, with whatever is posted meanwhile. false means that it was never reached, or nothing was posted
 // to judge by.
 func Recovery(run Run, since time.Time) (time.Duration, bool) {
 	arrived := firstArrivals(run.Records)
@@ -26,7 +27,7 @@ func Recovery(run Run, since time.Time) (time.Duration, bool) {
 		}
 		bucket := int(message.Posted.Sub(since) / recoveryBucket)
 		for _, endpoint := range message.Endpoints {
-			if run.Endpoints[endpoint].Flaky {
+			if run.Endpoints[endpoint].Flaky || run.Endpoints[endpoint].Ordered {
 				continue
 			}
 			buckets[bucket] = append(buckets[bucket], latency(arrived, message, endpoint))

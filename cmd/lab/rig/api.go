@@ -38,6 +38,14 @@ func (a *API) Endpoint(application, url, secret string) (string, error) {
 	return a.create("/api/v1/app/"+application+"/endpoint", body)
 }
 
+// OrderedEndpoint is Endpoint for one that takes its messages in order, and goes on when one has used up its
+// attempts.
+func (a *API) OrderedEndpoint(application, url, secret string) (string, error) {
+	return a.create("/api/v1/app/"+application+"/endpoint", map[string]string{
+		"url": url, "secret": secret, "ordering": "fifo", "onExhausted": "skip",
+	})
+}
+
 // DeleteEndpoint deletes an endpoint.
 func (a *API) DeleteEndpoint(application, endpoint string) error {
 	path := "/api/v1/app/" + application + "/endpoint/" + endpoint

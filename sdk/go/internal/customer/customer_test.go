@@ -409,6 +409,9 @@ func (c customer) attempts() {
 }
 
 func (c customer) example() {
+	_, err := c.client.Endpoints.Skip(c.Context(), acme, hook, posthaste.EndpointSkipIn{})
+	var refusal *posthaste.Error
+	c.want("a refusal to skip where there is no order", errors.As(err, &refusal) && refusal.Code == "not_ordered", err)
 	sent := must(c.client.Endpoints.SendExample(c.Context(), acme, hook, posthaste.ExampleIn{EventType: "invoice.paid"}))(c)
 	c.receiver.wait(c.T, sent.ID, 1, `{"id":"in_1"}`)
 }

@@ -61,6 +61,8 @@ var (
 		"StatusText success pending fail sending canceled":             {name: "StatusText", doc: "the word for a Status"},
 		"Order ascending descending":                                   {name: "Order", doc: "the order of a list, by age"},
 		"State active paused open probing draining throttled disabled": {name: "EndpointState", doc: "how an endpoint's deliveries go"},
+		"Ordering none fifo":                                           {name: "Ordering", doc: "whether an endpoint's messages go one after the other"},
+		"OnExhausted block skip":                                       {name: "OnExhausted", doc: "what a message that has used up its attempts does to those behind it"},
 		"Scopes read send write admin":                                 {name: "Scope", doc: "what an API key may do"},
 		"SchemaValidation ignore warn reject":                          {name: "SchemaValidation", doc: "what becomes of a message that does not fit its event type's schemas"},
 		"Capabilities ViewBase ViewEndpointSecret ManageEndpointSecret ManageTransformations CreateAttempts ManageEndpoint": {name: "Capability", doc: "what an application token may do"},
