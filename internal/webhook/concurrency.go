@@ -35,6 +35,7 @@ type Concurrency struct {
 	recent time.Duration // what requests took lately, however they ended
 	usual  time.Duration // what successes take
 	silent int           // timeouts in a row
+	quick  time.Time     // when a request was last answered well and without a pause
 }
 
 // Answer is what a request says about how many its endpoint can take.
@@ -91,7 +92,10 @@ func (c Concurrency) After(a Answer) Concurrency {
 	default:
 		c.usual += (took - c.usual) / usualWeight
 	}
-	if c.Unusual(c.recent) {
+	if took <= hastyUntil {
+		c.quick = a.Ended
+	}
+	if c.Unusual(c.recent) && !c.straggles(a) {
 		return c.fall(a, 3, 4)
 	}
 	return c.grow(a)
@@ -103,11 +107,16 @@ func (c Concurrency) Unusual(took time.Duration) bool { return took > max(hastyU
 
 // Late is what is known when a request has been under way for so long that it need not end to be judged.
 func (c Concurrency) Late(a Answer) Concurrency {
-	if !c.Unusual(a.Ended.Sub(a.Begun)) {
+	if !c.Unusual(a.Ended.Sub(a.Begun)) || c.straggles(a) {
 		return c
 	}
 	return c.fall(a, 1, 2)
 }
+
+// straggles reports whether others that ended after a request had begun were answered at once: then it is
+// that request which lasts, and not that there were too many. Those that last are most of what is under
+// way, however few they are of all.
+func (c Concurrency) straggles(a Answer) bool { return c.quick.After(a.Begun) }
 
 // fall lowers the limit once for all the requests that were under way together.
 func (c Concurrency) fall(a Answer, part, of int) Concurrency {
