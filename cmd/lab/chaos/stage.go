@@ -65,14 +65,15 @@ type stage struct {
 	extra  ledger.Report // findings of the fault's own checks
 }
 
-// receivers describes the receivers: of each tenant's three, one is of an ordered endpoint, one
+// receivers describes the receivers: of each tenant's three, one is of an ordered endpoint (unless the fault
+// judges how fast a backlog comes back: a line goes as fast as it is answered, one at a time), one
 // fails now and then and, if the fault wants it, one keeps requests waiting. After them comes that of the application that is replayed, or
 // the fault's guests: receivers of a tenant of their own.
 func (f Fault) receivers() []receiver {
 	var list []receiver
 	for tenant := range tenants {
 		for n := range endpointsPerTenant {
-			r := receiver{tenant: tenant, secret: newSecret(), ordered: n == 0, flaky: n == 1, holds: n == 2 && f.holds}
+			r := receiver{tenant: tenant, secret: newSecret(), ordered: n == 0 && !f.goesDown, flaky: n == 1, holds: n == 2 && f.holds}
 			if f.goesDown {
 				r.refuses = new(atomic.Int32)
 			}
