@@ -412,6 +412,14 @@ func (c customer) example() {
 	_, err := c.client.Endpoints.Skip(c.Context(), acme, hook, posthaste.EndpointSkipIn{})
 	var refusal *posthaste.Error
 	c.want("a refusal to skip where there is no order", errors.As(err, &refusal) && refusal.Code == "not_ordered", err)
+	const lined = "lined"
+	must(c.client.Applications.Create(c.Context(), posthaste.ApplicationIn{Name: "In line", UID: lined}))(c)
+	must(c.client.Endpoints.Create(c.Context(), lined, posthaste.EndpointIn{URL: c.receiver.url + "/lined", UID: hook, Ordering: posthaste.OrderingFifo}))(c)
+	must(c.client.Endpoints.Pause(c.Context(), lined, hook))(c)
+	first := must(c.client.Messages.Create(c.Context(), lined, posthaste.MessageIn{EventType: "user.created", Payload: struct{}{}}))(c)
+	skipped := must(c.client.Endpoints.Skip(c.Context(), lined, hook, posthaste.EndpointSkipIn{MsgID: first.ID}))(c)
+	c.want("the first in line", skipped.MsgID == first.ID, skipped)
+	c.ok(c.client.Applications.Delete(c.Context(), lined))
 	sent := must(c.client.Endpoints.SendExample(c.Context(), acme, hook, posthaste.ExampleIn{EventType: "invoice.paid"}))(c)
 	c.receiver.wait(c.T, sent.ID, 1, `{"id":"in_1"}`)
 }
