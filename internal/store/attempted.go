@@ -146,8 +146,7 @@ func (v View) candidates(q *gorm.DB, app webhook.ApplicationID, f MessageFilter,
 
 // standingsSQL looks each message up by its key, in what is owed and in what happened. The bounds on
 // the attempts' ids let Postgres leave out the days before the oldest of the messages. The endpoint is
-// compared behind a fence: to a planner that has not seen today's partition yet, the index by endpoint
-// looks as good as the one by message, and holds everything the endpoint ever got.
+// compared behind a fence and the attempts are asked for in their order, as taskFactsSQL explains.
 const standingsSQL = `
 SELECT t.message_id, d.open, d.next, a.ids, a.statuses
 FROM unnest(?::text::uuid[]) AS t(message_id)
@@ -157,7 +156,7 @@ CROSS JOIN LATERAL (
 ) d
 CROSS JOIN LATERAL (
 	SELECT array_agg(a.id::text) AS ids, array_agg(a.status) AS statuses FROM (
-		SELECT * FROM attempt a WHERE a.tenant_id = ? AND a.message_id = t.message_id AND a.id >= ? AND a.id < ? OFFSET 0
+		SELECT * FROM attempt a WHERE a.tenant_id = ? AND a.message_id = t.message_id AND a.id >= ? AND a.id < ? ORDER BY a.id OFFSET 0
 	) a WHERE a.endpoint_id = ?
 ) a
 WHERE d.open OR a.ids IS NOT NULL`

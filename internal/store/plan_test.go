@@ -263,7 +263,7 @@ func TestTasksLookMessagesUpByTheMessage(t *testing.T) {
 	w.putMessage(t, webhook.Message{ID: messageAt(now), Channels: []string{"c"}, Tags: []string{"t"}, Payload: []byte("{}")})
 	facts := statement{store.TaskFactsSQL, []any{
 		w.tenant.ID, w.app.ID, endpoint.ID, messageAt(now.Add(-time.Hour)), messageAt(now.Add(time.Hour)), "c", "t",
-		"{user.created}", "{user.created}", "{c}", 100, webhook.NewAttemptIDAt(now.Add(-time.Hour)), webhook.NewAttemptIDAt(now.Add(time.Hour)),
+		"{user.created}", "{user.created}", "{c}", 100, webhook.NewAttemptIDAt(now.Add(-time.Hour)), webhook.NewAttemptIDAt(now.Add(24 * time.Hour)), // tomorrow's partition is empty
 	}}
 	for _, analyzed := range []bool{false, true} {
 		for _, generic := range []bool{false, true} {

@@ -63,8 +63,9 @@ const (
 
 	// Messages are read in the order of their key. Each is looked up in what is owed and in what happened
 	// only if the task's filter lets it through; $12 and $13 bound the attempts' ids, and so the days. The
-	// endpoint is compared behind a fence: to a planner that has not seen today's partition yet, the index
-	// by endpoint looks as good as the one by message, and holds everything the endpoint ever got.
+	// endpoint is compared behind a fence and the attempts are asked for in their order, which only the index
+	// by message has: to a planner that has not seen a day's partition yet, or saw it empty, the one by
+	// endpoint looks as good, and it holds everything the endpoint ever got.
 	taskFactsSQL = `
 SELECT m.id, m.kept, m.matches, m.wanted, d.open, a.tried, a.taken, a.last, a.last_http
 FROM (
@@ -85,7 +86,7 @@ CROSS JOIN LATERAL (
 		COALESCE((array_agg(a.http_status ORDER BY a.id DESC))[1], 0::smallint) AS last_http
 	FROM (
 		SELECT * FROM attempt a
-		WHERE m.matches AND a.tenant_id = $1 AND a.message_id = m.id AND a.id >= $12 AND a.id < $13 OFFSET 0
+		WHERE m.matches AND a.tenant_id = $1 AND a.message_id = m.id AND a.id >= $12 AND a.id < $13 ORDER BY a.id OFFSET 0
 	) a WHERE a.endpoint_id = $3
 ) a
 ORDER BY m.id`
