@@ -30,3 +30,6 @@ const (
 	AnswersSQL       = answersSQL
 	EraseAnswersSQL  = eraseAnswersSQL
 )
+
+// AnyDueSQL is what the feeder asks before it looks.
+const AnyDueSQL = anyDueSQL
