@@ -92,7 +92,7 @@ const idleSettle = 3 * time.Second
 
 // idle measures what the platform costs when there is nothing to do, as a share of one core.
 func (s *session) idle(ctx context.Context, scenario Scenario) (Outcome, error) {
-	if err := pause(ctx, idleSettle); err != nil {
+	if err := rig.Pause(ctx, idleSettle); err != nil {
 		return Outcome{}, err
 	}
 	before, err := s.cpu()
@@ -100,7 +100,7 @@ func (s *session) idle(ctx context.Context, scenario Scenario) (Outcome, error) 
 		return Outcome{}, err
 	}
 	began := time.Now()
-	if err := pause(ctx, scenario.Duration); err != nil {
+	if err := rig.Pause(ctx, scenario.Duration); err != nil {
 		return Outcome{}, err
 	}
 	after, err := s.cpu()
@@ -114,17 +114,6 @@ func (s *session) idle(ctx context.Context, scenario Scenario) (Outcome, error) 
 		outcome.Platform += outcome.CPU[name]
 	}
 	return outcome, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 func (s *session) cpu() (map[string]time.Duration, error) {
@@ -167,7 +156,7 @@ func (s *session) drain(ctx context.Context, sink *traffic.Sink, owed int) error
 		if time.Since(since) > drainQuiet {
 			return nil
 		}
-		if err := pause(ctx, drainPoll); err != nil {
+		if err := rig.Pause(ctx, drainPoll); err != nil {
 			return err
 		}
 	}
@@ -184,7 +173,7 @@ func (s *session) drain(ctx context.Context, sink *traffic.Sink, owed int) error
 		if !open || time.Now().After(deadline) {
 			return nil
 		}
-		if err := pause(ctx, drainPoll); err != nil {
+		if err := rig.Pause(ctx, drainPoll); err != nil {
 			return err
 		}
 	}

@@ -191,7 +191,7 @@ func (s *site) settle(ctx context.Context, places ...place) error {
 		if !owed {
 			return nil
 		}
-		if err := pause(ctx, settlePoll); err != nil {
+		if err := rig.Pause(ctx, settlePoll); err != nil {
 			return err
 		}
 	}
@@ -227,7 +227,7 @@ func (s *site) watchMemory(ctx context.Context) *memoryWatch {
 				return
 			}
 			w.peak, w.looks = max(w.peak, used), w.looks+1
-			if pause(ctx, time.Second) != nil {
+			if rig.Pause(ctx, time.Second) != nil {
 				return
 			}
 		}
