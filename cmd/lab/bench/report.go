@@ -275,19 +275,7 @@ func (r Report) printTargets(out io.Writer) {
 	_ = table.Flush()
 }
 
-// WriteJSON writes the report to a file.
-func (r Report) WriteJSON(path string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
-}
-
-// ReadReport reads a report that WriteJSON wrote.
+// ReadReport reads a report that rig.WriteJSON wrote.
 func ReadReport(path string) (Report, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

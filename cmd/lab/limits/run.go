@@ -114,7 +114,7 @@ type site struct {
 func Measure(ctx context.Context, o Options, report *Report) error {
 	installation, err := rig.Open(ctx, rig.Options{
 		Dir: o.Dir, Binary: o.Binary, MaxConnections: 150,
-		PostgresSettings: map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"},
+		PostgresSettings: rig.SmallServer(),
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,11 +26,8 @@ type site struct {
 
 // open makes an installation whose worker does not run yet.
 func open(ctx context.Context, o Options, dir string) (*site, error) {
-	// Sizes a small server would have; durability stays as Postgres has it by default.
-	settings := map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"}
-	for name, value := range logSettings {
-		settings[name] = value
-	}
+	settings := rig.SmallServer()
+	maps.Copy(settings, logSettings)
 	installation, err := rig.Open(ctx, rig.Options{Dir: dir, Binary: o.Binary, MaxConnections: 100, PostgresSettings: settings})
 	if err != nil {
 		return nil, err
