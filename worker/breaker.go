@@ -14,7 +14,7 @@ import (
 const (
 	// maxStreaks is how many failing endpoints one process keeps in mind; of more it forgets one.
 	maxStreaks = 16384
-	// turnTimeout bounds the write of one turn of a breaker.
+	// turnTimeout bounds the write of a batch of turns.
 	turnTimeout = 5 * time.Second
 	// probeLead is the share of the time until the next probe by which a delivery whose probe failed is
 	// due earlier than that: by then it is parked, and can be the next probe.
@@ -23,7 +23,7 @@ const (
 
 // turns bounds what waits to be written. What is refused comes again: an endpoint goes on failing, and
 // a probe that is not heard of is repeated.
-var turns = groupcommit.Options{BatchItems: 64, BatchSize: 64, WaitingItems: 4096, WaitingSize: 4096}
+var turns = groupcommit.Options{BatchItems: 512, BatchSize: 512, WaitingItems: 1 << 15, WaitingSize: 1 << 15}
 
 // breaker watches results for endpoints that fail again and again, and turns their breakers. It is told
 // of results after they were recorded, by one goroutine; a healthy endpoint costs it nothing.
@@ -143,34 +143,43 @@ func (b *breaker) add(t turn) {
 
 // write turns breakers, apart from the results: no delivery waits for it.
 func (b *breaker) write(batch []turn) {
-	for _, t := range batch {
-		ctx, cancel := context.WithTimeout(context.Background(), turnTimeout)
-		turned, err := b.turn(ctx, t)
-		cancel()
-		switch {
-		case err != nil:
-			b.warn("a breaker was not turned; the next result will", "endpoint", t.endpoint.String(), "turn", string(t.kind), "error", err)
-		case turned:
-			b.metrics.Breaker(t.kind)
-			if t.kind == telemetry.BreakerOpened {
-				b.info("breaker opened", "tenant", t.tenant.String(), "endpoint", t.endpoint.String(),
-					"failures", t.streak.Failures, "class", string(t.streak.Reason()))
-			}
-			if t.kind == telemetry.BreakerClosed {
-				b.info("breaker closed", "tenant", t.tenant.String(), "endpoint", t.endpoint.String())
-			}
+	ctx, cancel := context.WithTimeout(context.Background(), turnTimeout)
+	defer cancel()
+	turns := make([]store.Turn, len(batch))
+	for i, t := range batch {
+		turns[i] = t.stored()
+	}
+	turned, err := b.store.TurnBreakers(ctx, turns)
+	if err != nil {
+		b.warn("breakers were not turned; the next results will", "count", len(batch), "error", err)
+	}
+	for i, t := range batch {
+		if !turned[i] {
+			continue
+		}
+		b.metrics.Breaker(t.kind)
+		if t.kind == telemetry.BreakerOpened {
+			b.info("breaker opened", "tenant", t.tenant.String(), "endpoint", t.endpoint.String(),
+				"failures", t.streak.Failures, "class", string(t.streak.Reason()))
+		}
+		if t.kind == telemetry.BreakerClosed {
+			b.info("breaker closed", "tenant", t.tenant.String(), "endpoint", t.endpoint.String())
 		}
 	}
 }
 
-func (b *breaker) turn(ctx context.Context, t turn) (turned bool, err error) {
+// stored is a turn as the store takes it.
+func (t turn) stored() store.Turn {
+	out := store.Turn{Tenant: t.tenant, Endpoint: t.endpoint, Wait: max(0, time.Until(t.at))}
 	switch t.kind {
 	case telemetry.BreakerOpened:
-		return b.store.OpenBreaker(ctx, t.tenant, t.endpoint, t.streak, max(0, time.Until(t.at)))
+		out.Kind, out.URL, out.Reason, out.Failures = store.TurnOpen, t.streak.URL, t.streak.Reason(), t.streak.Failures
 	case telemetry.BreakerProbeFailed:
-		return b.store.ProbeFailed(ctx, t.tenant, t.endpoint, t.class, max(0, time.Until(t.at)))
+		out.Kind, out.Reason = store.TurnProbeFailed, t.class
 	case telemetry.BreakerProbeUnsent:
-		return b.store.ProbeAgain(ctx, t.tenant, t.endpoint)
+		out.Kind = store.TurnProbeAgain
+	case telemetry.BreakerClosed:
+		out.Kind = store.TurnClose
 	}
-	return b.store.CloseBreaker(ctx, t.tenant, t.endpoint)
+	return out
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -79,7 +80,7 @@ func TestATaskWaitsForItsEndpoint(t *testing.T) {
 			e := p.endpoint(r.URL)
 			if open {
 				streak := webhook.Streak{URL: r.URL, Failures: 10}
-				if _, err := p.store.OpenBreaker(t.Context(), e.TenantID, e.ID, streak, time.Hour); err != nil {
+				if _, err := storetest.OpenBreaker(t.Context(), p.store, e.TenantID, e.ID, streak, time.Hour); err != nil {
 					t.Fatal(err)
 				}
 			} else if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {

@@ -67,9 +67,9 @@ func TestNoHeldDeliveryIsForgotten(t *testing.T) {
 		together("breaker", 16, func(i int) (err error) {
 			e := each(i / 2)
 			if i%2 == 0 {
-				_, err = r.store.OpenBreaker(ctx, e.TenantID, e.ID, failing(10), time.Millisecond)
+				_, err = storetest.OpenBreaker(ctx, r.store, e.TenantID, e.ID, failing(10), time.Millisecond)
 			} else {
-				_, err = r.store.CloseBreaker(ctx, e.TenantID, e.ID)
+				_, err = storetest.CloseBreaker(ctx, r.store, e.TenantID, e.ID)
 			}
 			return err
 		})
@@ -114,7 +114,7 @@ func TestTheFeederKeepsToTheGate(t *testing.T) {
 	if fed := r.look(f, 100); len(fed) != webhook.RampStart {
 		t.Errorf("resumed, %d went first, want %d", len(fed), webhook.RampStart)
 	}
-	if turned, err := r.store.OpenBreaker(ctx, e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
+	if turned, err := storetest.OpenBreaker(ctx, r.store, e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
 		t.Fatal(turned, err)
 	}
 	if fed := r.look(f, 100); len(fed) != 0 {
@@ -125,7 +125,7 @@ func TestTheFeederKeepsToTheGate(t *testing.T) {
 	if fed := r.look(f, 100); len(fed) != 1 || r.rows(`endpoint_gate WHERE state = 3 AND next_at > now() + interval '20 s'`) != 1 {
 		t.Errorf("%d were to be the probe", len(fed))
 	}
-	if turned, err := r.store.CloseBreaker(ctx, e.TenantID, e.ID); err != nil || !turned {
+	if turned, err := storetest.CloseBreaker(ctx, r.store, e.TenantID, e.ID); err != nil || !turned {
 		t.Fatal(turned, err)
 	}
 	if fed := r.look(f, 100); len(fed) != webhook.RampStart {
@@ -142,7 +142,7 @@ func TestAnOpenBreakerWithNothingToSendWaitsForItsProbe(t *testing.T) {
 			r := newRig(t, 0, storetest.Redis(t))
 			r.exec(`UPDATE endpoint SET disabled = true`)
 			e := storetest.Endpoint(t, r.store, r.app, hook)
-			if turned, err := r.store.OpenBreaker(t.Context(), e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
+			if turned, err := storetest.OpenBreaker(t.Context(), r.store, e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
 				t.Fatal(turned, err)
 			}
 			r.exec(`UPDATE endpoint_gate SET next_at = now()`)
@@ -179,7 +179,7 @@ func TestAnOpenBreakerWithNothingToSendWaitsForItsProbe(t *testing.T) {
 			if fed := r.look(f, 100); len(fed) != 0 {
 				t.Fatalf("%d went beside the probe", len(fed))
 			}
-			if turned, err := r.store.CloseBreaker(t.Context(), e.TenantID, e.ID); err != nil || !turned {
+			if turned, err := storetest.CloseBreaker(t.Context(), r.store, e.TenantID, e.ID); err != nil || !turned {
 				t.Fatal(turned, err)
 			}
 			if fed := r.look(f, 100); len(fed) != 2 {
@@ -193,7 +193,7 @@ func TestAnOpenBreakerWithNothingToSendWaitsForItsProbe(t *testing.T) {
 func TestAProbeThatIsLostLeavesTheBreakerOpen(t *testing.T) {
 	r := newRig(t, 0, storetest.Redis(t))
 	e := storetest.Endpoint(t, r.store, r.app, hook)
-	if turned, err := r.store.OpenBreaker(t.Context(), e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
+	if turned, err := storetest.OpenBreaker(t.Context(), r.store, e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
 		t.Fatal(turned, err)
 	}
 	r.exec(`UPDATE endpoint_gate SET state = 3, next_at = now()`)

@@ -243,11 +243,11 @@ func (m *model) turnBreaker() {
 		return
 	}
 	if e.open = !e.open; !e.open {
-		_, err := m.store.CloseBreaker(m.t.Context(), e.TenantID, e.ID)
+		_, err := storetest.CloseBreaker(m.t.Context(), m.store, e.TenantID, e.ID)
 		m.check(err)
 		return
 	}
-	_, err := m.store.OpenBreaker(m.t.Context(), e.TenantID, e.ID, failing(3), time.Second)
+	_, err := storetest.OpenBreaker(m.t.Context(), m.store, e.TenantID, e.ID, failing(3), time.Second)
 	m.check(err)
 }
 
@@ -310,7 +310,7 @@ func (m *model) drain() {
 		if e.paused {
 			m.check(m.store.View(webhook.Scope{Tenant: e.TenantID}).ResumeEndpoint(m.t.Context(), e.ApplicationID.String(), e.ID.String()))
 		}
-		_, err := m.store.CloseBreaker(m.t.Context(), e.TenantID, e.ID)
+		_, err := storetest.CloseBreaker(m.t.Context(), m.store, e.TenantID, e.ID)
 		m.check(err)
 		e.paused, e.open, e.rate = false, false, webhook.Rate{}
 	}

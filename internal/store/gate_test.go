@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/posthaste/posthaste/internal/store"
+	"github.com/posthaste/posthaste/internal/storetest"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -54,6 +56,22 @@ func did(t *testing.T, want bool) func(bool, error) {
 			t.Fatalf("changed %t, %v; want %t", changed, err, want)
 		}
 	}
+}
+
+func (p *pipeline) OpenBreaker(ctx context.Context, tenant webhook.TenantID, e webhook.EndpointID, streak webhook.Streak, wait time.Duration) (bool, error) {
+	return storetest.OpenBreaker(ctx, p.Store, tenant, e, streak, wait)
+}
+
+func (p *pipeline) CloseBreaker(ctx context.Context, tenant webhook.TenantID, e webhook.EndpointID) (bool, error) {
+	return storetest.CloseBreaker(ctx, p.Store, tenant, e)
+}
+
+func (p *pipeline) ProbeFailed(ctx context.Context, tenant webhook.TenantID, e webhook.EndpointID, class webhook.ErrorClass, wait time.Duration) (bool, error) {
+	return storetest.Turn(ctx, p.Store, store.Turn{Kind: store.TurnProbeFailed, Tenant: tenant, Endpoint: e, Reason: class, Wait: wait})
+}
+
+func (p *pipeline) ProbeAgain(ctx context.Context, tenant webhook.TenantID, e webhook.EndpointID) (bool, error) {
+	return storetest.Turn(ctx, p.Store, store.Turn{Kind: store.TurnProbeAgain, Tenant: tenant, Endpoint: e})
 }
 
 func (p *pipeline) pause(e webhook.Endpoint) {

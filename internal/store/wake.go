@@ -151,7 +151,7 @@ func (s *Store) ReleaseParked(ctx context.Context, orders []Order, lease time.Du
 // anything else.
 const probeSQL = `
 WITH g AS MATERIALIZED (
-	SELECT g.tenant_id, g.endpoint_id, g.state FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+	SELECT g.tenant_id, g.endpoint_id, g.state FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u
 	CROSS JOIN LATERAL (
 		SELECT * FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id
 		AND g.state IN (2, 3) AND g.next_at <= now() FOR UPDATE OFFSET 0
@@ -397,9 +397,14 @@ func (s *Store) BeginProbes(ctx context.Context, probes []WakePut, within time.D
 	for _, p := range probes {
 		l.add(endpointKey{p.Tenant, p.Endpoint})
 	}
-	_, err := s.pool.Exec(ctx, `UPDATE endpoint_gate g SET state = 3, next_at = now() + make_interval(secs => $3)
-		FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-		WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id AND g.state IN (2, 3) AND g.next_at <= now()`,
+	_, err := s.pool.Exec(ctx, `WITH k AS MATERIALIZED (
+			SELECT u.* FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u CROSS JOIN LATERAL (
+				SELECT FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id
+				AND g.state IN (2, 3) AND g.next_at <= now() FOR UPDATE OFFSET 0
+			) g
+		)
+		UPDATE endpoint_gate g SET state = 3, next_at = now() + make_interval(secs => $3)
+		FROM k WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id`,
 		l.tenants, l.endpoints, within.Seconds())
 	if err != nil {
 		return fmt.Errorf("begin %d probes: %w", len(probes), err)

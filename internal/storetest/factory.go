@@ -161,3 +161,20 @@ func SigningKey() webhook.Secret {
 	_, _ = rand.Read(key[:])
 	return webhook.NewSecret("whsec_" + base64.StdEncoding.EncodeToString(key[:]))
 }
+
+// Turn turns one breaker and says whether it did.
+func Turn(ctx context.Context, s *store.Store, t store.Turn) (bool, error) {
+	turned, err := s.TurnBreakers(ctx, []store.Turn{t})
+	return turned[0], err
+}
+
+// OpenBreaker opens the breaker of an endpoint that failed.
+func OpenBreaker(ctx context.Context, s *store.Store, tenant webhook.TenantID, e webhook.EndpointID, streak webhook.Streak, wait time.Duration) (bool, error) {
+	return Turn(ctx, s, store.Turn{Kind: store.TurnOpen, Tenant: tenant, Endpoint: e, URL: streak.URL,
+		Reason: streak.Reason(), Failures: streak.Failures, Wait: wait})
+}
+
+// CloseBreaker closes the breaker of an endpoint.
+func CloseBreaker(ctx context.Context, s *store.Store, tenant webhook.TenantID, e webhook.EndpointID) (bool, error) {
+	return Turn(ctx, s, store.Turn{Kind: store.TurnClose, Tenant: tenant, Endpoint: e})
+}
