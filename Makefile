@@ -81,7 +81,7 @@ chaos: postgres redis ## Break things under load and account for every delivery;
 	$(GO) run ./cmd/lab chaos $(ARGS)
 
 .PHONY: limits
-limits: postgres redis ## Measure how exactly limits are kept, with 1, 2 and 4 workers; ARGS goes to the program
+limits: postgres redis ## Measure how exactly limits are kept, with 1 to 4 workers; ARGS goes to the program
 	$(GO) run ./cmd/lab limits $(ARGS)
 
 .PHONY: soak

@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrongUsageIsRefused(t *testing.T) {
-	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}, {"limits", "-overload", "1"}} {
+	for _, args := range [][]string{nil, {"nothing"}, {"chaos", "-faults", "F99"}, {"bench", "-profile", "memory"}, {"report"}, {"report", "-nothing"}, {"sink", "extra"}, {"load", "-nothing"}, {"soak", "-only", "nothing"}, {"limits", "-rates", "10,x"}, {"limits", "-workers", "0"}, {"limits", "-overload", "1"}, {"limits", "-duration", "5s"}} {
 		if err := run(t.Context(), args, t.Output()); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}

@@ -20,7 +20,7 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 	site := siteFlags(flags, "")
 	rates := flags.String("rates", "10,100,1000", "limits of endpoints, per second, separated by commas, each with two bursts or with the one behind a slash, such as 5000/500; all are measured at once")
 	overload := flags.Float64("overload", 1.3, "how much is posted, of what a limit allows; more than 1")
-	workers := flags.String("workers", "1,2,4", "numbers of worker processes, separated by commas")
+	workers := flags.String("workers", "1,2,3,4", "numbers of worker processes, separated by commas")
 	duration := flags.Duration("duration", 30*time.Second, "how long each measurement takes")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
 	if err := parse(flags, args); err != nil {
@@ -34,6 +34,8 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 		err = fmt.Errorf("-workers: %w", err)
 	} else if options.Overload <= 1 {
 		err = errors.New("-overload must be more than 1")
+	} else if *duration < limits.Shortest {
+		err = fmt.Errorf("-duration must be at least %v", limits.Shortest)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

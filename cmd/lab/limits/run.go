@@ -71,6 +71,10 @@ const (
 // The endpoint whose limit is changed has one after the other of these, each for a third of the time.
 var changes = []int{100, 300, 50}
 
+// Shortest is the least a measurement may take: of each change's third the first second goes by until it
+// has to show, and a second is looked at.
+const Shortest = 6 * time.Second
+
 // changeLoad is what is posted to it: more than the highest.
 const changeLoad = 400
 
