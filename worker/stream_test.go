@@ -111,6 +111,27 @@ func TestNothingOvertakesWhatIsRetried(t *testing.T) {
 	}
 }
 
+// A line goes at its limit, over all that looks at it: who accepts, whose task ends, and the feeder.
+func TestAnOrderedEndpointKeepsToItsRate(t *testing.T) {
+	p := start(t)
+	r, got := judged(t, func(string, int) bool { return true })
+	const n, rate, burst = 30, 50, 5
+	p.endpoint(r.URL, fifo, func(e *webhook.Endpoint) { e.ThrottleRate, e.ThrottleBurst = rate, burst })
+	var want []string
+	begun := time.Now()
+	for i := range n {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.drained()
+	if took, least := time.Since(begun), time.Second*(n-burst)/rate; took < least || took > 10*least {
+		t.Errorf("it took %s, where the limit is %s", took, least)
+	}
+	if requests, _ := r.requests(); len(requests) != n || !slices.Equal(got.all(), want) {
+		t.Errorf("%d requests, taken in the order %v", len(requests), got.all())
+	}
+}
+
 // What has used up its attempts blocks the stream, and nothing else does.
 func TestAnExhaustedHeadBlocksUntilItIsTakenByHand(t *testing.T) {
 	p := start(t)
@@ -197,7 +218,7 @@ func TestAZombieSendsNothingThatIsNotItsOwn(t *testing.T) {
 	p.until("a task is out", func() bool { return p.states(e)[webhook.StateReleased] > 0 })
 	released := func() (task []webhook.Delivery) {
 		p.exec(`UPDATE delivery SET due_at = now() WHERE state = 1`)
-		tasks, _, err := p.store.FeedStreams(t.Context(), []store.StreamKey{{Tenant: e.TenantID, Endpoint: e.ID}}, p.worker.lease(), true)
+		tasks, _, err := p.store.FeedStreams(t.Context(), []store.StreamKey{{Tenant: e.TenantID, Endpoint: e.ID}}, p.worker.lease(), true, nil)
 		if err != nil || len(tasks) != 1 {
 			t.Fatal(tasks, err)
 		}

@@ -88,15 +88,17 @@ func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Du
 	return fed, parked, next, nil
 }
 
-// Due reports whether any delivery or any wake is due, how long it is until the next wake, and from
-// where the next look may go on. Asking costs three looks at an index, so that an idle feeder costs next
-// to nothing.
+// Due reports whether any delivery or any wake is due, how long it is until the next wake, or the next
+// look at a stream, and from where the next look may go on. Asking costs four looks at an index, so that
+// an idle feeder costs next to nothing.
 func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, wake time.Duration, next Scan, err error) {
 	var now time.Time
 	var until *float64
 	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at >= $1 AND due_at <= now() AND seq IS NULL),
 		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()),
-		(SELECT extract(epoch FROM due_at - now()) FROM endpoint_wake WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1)::float8,
+		extract(epoch FROM LEAST(
+			(SELECT due_at FROM endpoint_wake WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1),
+			(SELECT due_at FROM stream WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1)) - now())::float8,
 		now()`, from.after).Scan(&deliveries, &wakes, &until, &now)
 	if err != nil {
 		return false, false, 0, from, fmt.Errorf("look for what is due: %w", err)

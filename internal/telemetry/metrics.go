@@ -29,7 +29,7 @@ type Metrics struct {
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
-	Throttled         prometheus.Counter   // of them because a limit had been reached
+	Throttled         prometheus.Counter   // deliveries held back because a limit had been reached
 	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
 
 	registry        *prometheus.Registry
@@ -159,7 +159,7 @@ func NewMetrics() *Metrics {
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
-		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
+		Throttled:         counter("posthaste_throttled_total", "Deliveries held back because a limit had been reached; of an ordered endpoint the first in line."),
 		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
