@@ -11,9 +11,7 @@ import (
 )
 
 const (
-	// streamLimit is at how many streams the feeder looks together, and streamLooks how often it does that
-	// in a row.
-	streamLimit = 64
+	// streamLooks is how often in a row the feeder looks at due streams, if there are that many.
 	streamLooks = 8
 	// freshFor is how long what was read about a stream's deliveries is good for: after that, endpoint and
 	// fences are read again before the next is sent.
@@ -182,14 +180,10 @@ func (t *streamTask) renew(countStart bool) bool {
 // something that nobody else has seen to.
 func (f *feeder) feedStreams(ctx context.Context) error {
 	for range streamLooks {
-		keys, err := f.w.o.Store.DueStreams(ctx, streamLimit)
-		if err != nil || len(keys) == 0 || f.w.o.Dispatcher.Room(ctx) == 0 {
-			return err
-		}
-		released, _ := f.w.o.Dispatcher.FeedStreams(ctx, keys, webhook.LaneFed, f.w.lease(), false)
+		released, more, err := f.wakes.FeedDueStreams(ctx, f.w.lease())
 		f.w.o.Metrics.Released(telemetry.ReleasedWake, released)
-		if len(keys) < streamLimit {
-			return nil
+		if err != nil || !more {
+			return err
 		}
 	}
 	return nil

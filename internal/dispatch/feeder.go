@@ -17,14 +17,15 @@ const (
 	wakesEach = 4
 )
 
-// Feeder releases parked deliveries of endpoints whose wake is due. Only the process that leads has one
+// Feeder releases parked deliveries of endpoints whose wake is due, and what is due in streams. Only the process that leads has one
 // at work; it is not safe for concurrent use.
 type Feeder struct {
 	d       *Dispatcher
 	planner planner
 	// from is how far each endpoint's parked deliveries have been released.
-	from  map[endpoint]webhook.MessageID
-	after webhook.TenantID // the last tenant looked at, when not all can be
+	from map[endpoint]webhook.MessageID
+	// after and afterStream are the last tenants looked at, when not all can be.
+	after, afterStream webhook.TenantID
 }
 
 type endpoint struct {

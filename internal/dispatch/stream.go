@@ -17,8 +17,10 @@ import (
 const (
 	// streamTimeout bounds one look at streams, waiting for their locks included.
 	streamTimeout = 5 * time.Second
-	// streamShare is how many streams are looked at together at most.
+	// streamShare is how many streams are looked at together at most. When more are due, the feeder takes
+	// streamsEach of each of so many tenants.
 	streamShare = 64
+	streamsEach = 4
 )
 
 // streamOffers bounds what waits to be looked at, in streams; the feeder finds what is more than that.
@@ -91,6 +93,45 @@ func (d *Dispatcher) FeedStreams(ctx context.Context, keys []store.StreamKey, la
 	}
 	d.push(ctx, tasks, d.PutBackStream)
 	return released, busy
+}
+
+// FeedDueStreams is FeedStreams for streams whose time has come, some of each tenant if there are many. more
+// says that there may be more.
+func (f *Feeder) FeedDueStreams(ctx context.Context, lease time.Duration) (released int, more bool, err error) {
+	keys, err := f.dueStreams(ctx)
+	if err != nil || len(keys) == 0 || f.d.Room(ctx) == 0 {
+		return 0, false, err
+	}
+	released, _ = f.d.FeedStreams(ctx, keys, webhook.LaneFed, lease, false)
+	return released, len(keys) == streamShare, nil
+}
+
+// dueStreams are the streams to look at now.
+func (f *Feeder) dueStreams(ctx context.Context) ([]store.StreamKey, error) {
+	first, err := f.d.store.DueStreams(ctx, streamShare)
+	if err != nil || len(first) < streamShare {
+		return first, err
+	}
+	fair, err := f.d.store.DueStreamsByTenant(ctx, f.afterStream, streamShare/streamsEach, streamsEach)
+	if err != nil {
+		return nil, err
+	}
+	f.afterStream = webhook.TenantID{}
+	if len(fair) == 0 { // behind the last tenant; the next look begins with the first
+		return first, nil
+	}
+	f.afterStream = fair[len(fair)-1].Tenant
+	// A tenant that has few others beside it gets the rest.
+	known := make(map[store.StreamKey]bool, len(fair))
+	for _, k := range fair {
+		known[k] = true
+	}
+	for _, k := range first {
+		if len(fair) < streamShare && !known[k] {
+			fair = append(fair, k)
+		}
+	}
+	return fair, nil
 }
 
 // streamLimits asks the limits for one look at streams. The streams are locked meanwhile, which is no

@@ -35,7 +35,9 @@ func newLines(t *testing.T) *lines {
 
 // under is a dispatcher with another limiter.
 func (l *lines) under(limiter Limiter) *Dispatcher {
-	return &Dispatcher{store: l.store, queue: l.queue, limiter: limiter, metrics: l.rig.d.metrics, log: l.rig.d.log}
+	d := &Dispatcher{store: l.store, queue: l.queue, limiter: limiter, metrics: l.rig.d.metrics, log: l.rig.d.log}
+	d.fed.size = 1000
+	return d
 }
 
 func (l *lines) endpoint(rate, burst int) webhook.Endpoint {
@@ -198,6 +200,31 @@ func TestOrderedEndpointsShareTheirTenantsLimit(t *testing.T) {
 	l.pass(100 * time.Millisecond)
 	if n := l.feed(b, c, a); n != 1 || len(l.out(b)) != 1 {
 		t.Errorf("%d went, %d to the first", n, len(l.out(b)))
+	}
+}
+
+// A tenant with more due lines than one look takes in hides nobody.
+func TestATenantWithVeryManyLinesHidesNoOther(t *testing.T) {
+	l := newLines(t)
+	big, small := l.app, storetest.Application(t, l.store, storetest.Tenant(t, l.store).ID)
+	l.endpoint(0, 0)
+	l.exec(`INSERT INTO endpoint (tenant_id, id, app_id, url, description, ordering, created_at, updated_at)
+		SELECT tenant_id, gen_random_uuid(), app_id, url, '', ordering, now(), now() FROM endpoint, generate_series(1, 599)`)
+	l.exec(`INSERT INTO stream (tenant_id, endpoint_id) SELECT tenant_id, id FROM endpoint ON CONFLICT DO NOTHING`)
+	l.parked(1)
+	l.app = small
+	e := l.endpoint(0, 0)
+	l.parked(1)
+	l.app = big
+	f := l.d.NewFeeder()
+	for range 2 {
+		released, more, err := f.FeedDueStreams(t.Context(), lease)
+		if err != nil || !more || released != streamShare {
+			t.Fatalf("a look released %d, and says that there is more: %v, %v", released, more, err)
+		}
+	}
+	if len(l.out(e)) != 1 {
+		t.Error("two looks did not find it")
 	}
 }
 

@@ -125,9 +125,34 @@ const dissolveShare = 1000
 // noMessage is less than any message's id.
 const noMessage = "00000000-0000-0000-0000-000000000000"
 
-// DueStreams are the first streams that are to be looked at, at most limit.
+// dueStreamsByTenantSQL goes from tenant to tenant through an index that has only streams with something
+// in them.
+const dueStreamsByTenantSQL = `
+WITH RECURSIVE next AS (
+	(SELECT tenant_id, 1 AS n FROM stream WHERE tenant_id > $1 AND due_at <= now() ORDER BY tenant_id LIMIT 1)
+	UNION ALL
+	SELECT t.tenant_id, next.n + 1 FROM next CROSS JOIN LATERAL (
+		SELECT s.tenant_id FROM stream s WHERE s.tenant_id > next.tenant_id AND s.due_at <= now() ORDER BY s.tenant_id LIMIT 1
+	) t WHERE next.n < $2
+)
+SELECT s.tenant_id, s.endpoint_id FROM next CROSS JOIN LATERAL (
+	SELECT * FROM stream s WHERE s.tenant_id = next.tenant_id AND s.due_at <= now() ORDER BY s.due_at LIMIT $3
+) s ORDER BY next.n, s.due_at`
+
+// DueStreams are the first streams that are to be looked at, at most limit. If there are more, those of one
+// tenant may hide the others'; DueStreamsByTenant shows some of each.
 func (s *Store) DueStreams(ctx context.Context, limit int) ([]StreamKey, error) {
-	rows, err := s.pool.Query(ctx, `SELECT tenant_id, endpoint_id FROM stream WHERE due_at <= now() ORDER BY due_at LIMIT $1`, limit)
+	return s.dueStreams(ctx, `SELECT tenant_id, endpoint_id FROM stream WHERE due_at <= now() ORDER BY due_at LIMIT $1`, limit)
+}
+
+// DueStreamsByTenant are at most each streams that are to be looked at of each of at most tenants tenants
+// that have any, behind the tenant after and in the order of the tenants.
+func (s *Store) DueStreamsByTenant(ctx context.Context, after webhook.TenantID, tenants, each int) ([]StreamKey, error) {
+	return s.dueStreams(ctx, dueStreamsByTenantSQL, after.UUID(), tenants, each)
+}
+
+func (s *Store) dueStreams(ctx context.Context, sql string, args ...any) ([]StreamKey, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for due streams: %w", err)
 	}
