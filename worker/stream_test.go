@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,6 +242,105 @@ func TestAZombieSendsNothingThatIsNotItsOwn(t *testing.T) {
 	again := streamTask{w: p.worker, rest: zombie.rest}
 	if j, ok := again.next(); ok {
 		t.Errorf("it would send %v", j.Delivery)
+	}
+}
+
+// order switches an endpoint's ordering.
+func (p *platform) order(e webhook.Endpoint, to webhook.Ordering) {
+	p.t.Helper()
+	_, err := p.view.PatchEndpoint(p.t.Context(), p.app.ID.String(), e.ID.String(), func(n *store.NewEndpoint) error {
+		n.Ordering = to
+		return nil
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// A line begins when what was owed before it is gone, however long that takes.
+func TestSwitchingAnOrderOnWaitsForWhatIsOwed(t *testing.T) {
+	p := start(t)
+	answer := make(chan struct{})
+	r, got := judged(t, func(body string, _ int) bool {
+		if body == numbered(0) {
+			<-answer
+		}
+		return true
+	})
+	e := p.endpoint(r.URL)
+	open := p.publish(numbered(0))
+	p.until("it is under way", func() bool { _, bodies := r.requests(); return len(bodies) == 1 })
+	p.order(e, webhook.OrderingFIFO)
+	want := []string{numbered(0)}
+	for i := 1; i <= 3; i++ {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.until("the line is looked at", func() bool { return p.count("stream WHERE held_since IS NOT NULL") == 1 })
+	// Whoever accepted without having seen the order has committed by then.
+	p.exec(`UPDATE stream SET held_since = held_since - interval '1 min', due_at = now()`)
+	p.until("the line knows what it waits for", func() bool {
+		return p.count("stream WHERE held_from = $1", open.ID.UUID()) == 1
+	})
+	if s := p.states(e); s[webhook.StateFIFO] != 3 || s[webhook.StateReleased] != 1 {
+		t.Errorf("states %v", s)
+	}
+	close(answer)
+	p.drained()
+	if !slices.Equal(got.all(), want) {
+		t.Errorf("taken in the order %v", got.all())
+	}
+}
+
+// What was in a line goes by itself when there is none any more, what blocked it included.
+func TestSwitchingAnOrderOffLetsTheLineGo(t *testing.T) {
+	p := start(t)
+	var mended atomic.Bool
+	r, got := judged(t, func(body string, _ int) bool { return body != numbered(1) || mended.Load() })
+	e := p.endpoint(r.URL, fifo)
+	const n = 40
+	for i := range n {
+		p.publish(numbered(i))
+	}
+	p.until("the head is exhausted", func() bool { return p.states(e)[webhook.StateBlocked] == 1 })
+	mended.Store(true)
+	p.order(e, webhook.OrderingNone)
+	p.drained()
+	if len(got.all()) != n {
+		t.Errorf("%d of %d were taken", len(got.all()), n)
+	}
+	if p.count("stream") != 0 {
+		t.Error("the stream is still there")
+	}
+	p.publish(numbered(n))
+	p.drained()
+}
+
+func TestAPausedLineWaitsAndGoesOnInOrder(t *testing.T) {
+	p := start(t)
+	r, got := judged(t, func(string, int) bool { return true })
+	e := p.endpoint(r.URL, fifo)
+	want := []string{numbered(0)}
+	p.publish(numbered(0))
+	p.drained()
+	if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 40; i++ {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.exec(`UPDATE stream SET due_at = now()`) // as a sweep does now and then
+	p.until("it waits for somebody", func() bool { return p.count("stream WHERE due_at = 'infinity'") == 1 })
+	if s := p.states(e); s[webhook.StateFIFO] != 40 || len(got.all()) != 1 {
+		t.Errorf("paused, %v are owed and %d taken", s, len(got.all()))
+	}
+	if err := p.view.ResumeEndpoint(t.Context(), p.app.ID.String(), e.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	p.drained()
+	if !slices.Equal(got.all(), want) {
+		t.Errorf("taken in the order %v", got.all())
 	}
 }
 

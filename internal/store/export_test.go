@@ -30,3 +30,9 @@ const (
 	AnswersSQL       = answersSQL
 	EraseAnswersSQL  = eraseAnswersSQL
 )
+
+// The statements that find streams and their heads.
+const (
+	StreamRowsSQL         = streamRowsSQL
+	DueStreamsByTenantSQL = dueStreamsByTenantSQL
+)

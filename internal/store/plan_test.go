@@ -61,15 +61,20 @@ func (w world) touched(t *testing.T, s statement, generic bool) (partitions []st
 // plan is how Postgres ran a statement, line by line.
 func (w world) plan(t *testing.T, s statement, generic bool) []string {
 	t.Helper()
+	// The partitions are almost empty here; with these off, the plan is that of full ones.
+	return w.planned(t, s, generic, "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
+}
+
+// planned is how Postgres ran a statement under some settings, line by line.
+func (w world) planned(t *testing.T, s statement, generic bool, settings string) []string {
+	t.Helper()
 	conn := storetest.Connect(t, w.url)
 	mode := map[bool]string{false: "force_custom_plan", true: "force_generic_plan"}[generic]
 	var values []string
 	for _, v := range s.values {
 		values = append(values, literal(t, v))
 	}
-	// The partitions are almost empty here; with these off, the plan is that of full ones.
-	const full = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
-	for _, sql := range []string{full, "SET plan_cache_mode = " + mode, "PREPARE read AS " + s.sql} {
+	for _, sql := range []string{settings, "SET plan_cache_mode = " + mode, "PREPARE read AS " + s.sql} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}

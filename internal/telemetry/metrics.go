@@ -210,7 +210,7 @@ func NewMetrics() *Metrics {
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 10,000 of each state; shown by one process.",
 	}, []string{"state"})
-	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked"} {
+	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked", webhook.StateFIFO: "ordered"} {
 		m.open[state] = open.WithLabelValues(name)
 	}
 	tasks := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -270,9 +270,10 @@ func (m *Metrics) Gates(endpoints map[webhook.GateState]int) {
 }
 
 // Backlog shows how many deliveries are open and for how long the oldest of them has been due.
-func (m *Metrics) Backlog(parked, waiting, released int, overdue time.Duration) {
+func (m *Metrics) Backlog(parked, waiting, ordered, released int, overdue time.Duration) {
 	m.open[webhook.StateParked].Set(float64(parked))
 	m.open[webhook.StateWaiting].Set(float64(waiting))
+	m.open[webhook.StateFIFO].Set(float64(ordered))
 	m.open[webhook.StateReleased].Set(float64(released))
 	m.overdue.Set(max(0, overdue.Seconds()))
 }
@@ -287,7 +288,7 @@ func (m *Metrics) Lanes(live, fed, bulk int) {
 // ForgetBacklog shows nothing of what one process shows for all, because another one does now.
 func (m *Metrics) ForgetBacklog() {
 	m.Gates(nil)
-	m.Backlog(0, 0, 0, 0)
+	m.Backlog(0, 0, 0, 0, 0)
 	m.Lanes(0, 0, 0)
 }
 
