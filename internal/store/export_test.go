@@ -36,3 +36,6 @@ const (
 	StreamRowsSQL         = streamRowsSQL
 	DueStreamsByTenantSQL = dueStreamsByTenantSQL
 )
+
+// AnyDueSQL is what the feeder asks before it looks.
+const AnyDueSQL = anyDueSQL

@@ -88,18 +88,23 @@ func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Du
 	return fed, parked, next, nil
 }
 
+// anyDueSQL asks for the first in its order and judges it then. Asked whether there is one between two times, Postgres
+// may read all that are: before statistics know of a backlog, it takes them for few.
+const anyDueSQL = `
+SELECT COALESCE((SELECT due_at FROM delivery WHERE due_at >= $1 AND seq IS NULL ORDER BY due_at LIMIT 1) <= now(), false),
+	COALESCE((SELECT due_at FROM endpoint_wake ORDER BY due_at LIMIT 1) <= now(), false),
+	extract(epoch FROM LEAST(
+		(SELECT NULLIF(due_at, 'infinity') FROM endpoint_wake WHERE due_at > now() ORDER BY due_at LIMIT 1),
+		(SELECT NULLIF(due_at, 'infinity') FROM stream WHERE due_at > now() ORDER BY due_at LIMIT 1)) - now())::float8,
+	now()`
+
 // Due reports whether any delivery or any wake is due, how long it is until the next wake, or the next
 // look at a stream, and from where the next look may go on. Asking costs four looks at an index, so that
 // an idle feeder costs next to nothing.
 func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, wake time.Duration, next Scan, err error) {
 	var now time.Time
 	var until *float64
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM delivery WHERE due_at >= $1 AND due_at <= now() AND seq IS NULL),
-		EXISTS (SELECT FROM endpoint_wake WHERE due_at <= now()),
-		extract(epoch FROM LEAST(
-			(SELECT due_at FROM endpoint_wake WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1),
-			(SELECT due_at FROM stream WHERE due_at > now() AND due_at < 'infinity' ORDER BY due_at LIMIT 1)) - now())::float8,
-		now()`, from.after).Scan(&deliveries, &wakes, &until, &now)
+	err = s.pool.QueryRow(ctx, anyDueSQL, from.after).Scan(&deliveries, &wakes, &until, &now)
 	if err != nil {
 		return false, false, 0, from, fmt.Errorf("look for what is due: %w", err)
 	}

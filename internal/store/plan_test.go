@@ -58,15 +58,14 @@ func (w world) touched(t *testing.T, s statement, generic bool) (partitions []st
 	return partitions
 }
 
-// plan is how Postgres ran a statement, line by line.
+// plan is how Postgres runs a statement, line by line. The partitions are almost empty here; with these
+// off, the plan is that of full ones.
 func (w world) plan(t *testing.T, s statement, generic bool) []string {
 	t.Helper()
-	// The partitions are almost empty here; with these off, the plan is that of full ones.
-	return w.planned(t, s, generic, "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
+	return w.planWith(t, "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off", s, generic)
 }
 
-// planned is how Postgres ran a statement under some settings, line by line.
-func (w world) planned(t *testing.T, s statement, generic bool, settings string) []string {
+func (w world) planWith(t *testing.T, settings string, s statement, generic bool) []string {
 	t.Helper()
 	conn := storetest.Connect(t, w.url)
 	mode := map[bool]string{false: "force_custom_plan", true: "force_generic_plan"}[generic]
@@ -284,6 +283,29 @@ func TestTasksLookMessagesUpByTheMessage(t *testing.T) {
 		}
 		for range 300 {
 			w.putAttempt(t, webhook.Attempt{MessageID: webhook.NewMessageID(), EndpointID: endpoint.ID})
+		}
+		w.exec(t, `ANALYZE`)
+	}
+}
+
+// The feeder's first question costs the same however much is due, and whether or not statistics know.
+func TestAskingWhatIsDueReadsOneRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	endpoint := storetest.Endpoint(t, w.Store, w.app, "https://example.com")
+	w.exec(t, `INSERT INTO delivery (tenant_id, message_id, endpoint_id, trigger, state, due_at)
+		SELECT $1, gen_random_uuid(), $2, 0, 2, now() - make_interval(secs => n) FROM generate_series(1, 20000) n`,
+		w.tenant.ID.UUID(), endpoint.ID.UUID())
+	w.exec(t, `INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at) SELECT $1, gen_random_uuid(), now() + make_interval(secs => n) FROM generate_series(-20000, 20000) n`, w.tenant.ID.UUID())
+	ask := statement{store.AnyDueSQL, []any{"-infinity"}}
+	for _, analyzed := range []bool{false, true} {
+		for _, generic := range []bool{false, true} {
+			lines := w.planWith(t, "SET enable_seqscan = off", ask, generic)
+			for _, line := range lines {
+				if strings.Contains(line, "Bitmap") || strings.Contains(line, "Sort") || strings.Contains(line, "Scan") && !strings.Contains(line, "rows=1 ") && !strings.Contains(line, "rows=0 ") {
+					t.Errorf("analyzed %v, generic plan %v: %s", analyzed, generic, strings.Join(lines, "\n"))
+				}
+			}
 		}
 		w.exec(t, `ANALYZE`)
 	}

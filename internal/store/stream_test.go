@@ -127,7 +127,7 @@ func TestTheHeadOfALineIsFoundByItsIndex(t *testing.T) {
 			index string
 		}{{head, "delivery_stream"}, {due, "stream_tenant"}} {
 			for _, generic := range []bool{false, true} {
-				lines := w.planned(t, c.statement, generic, "SET enable_seqscan = off") // as the store has it
+				lines := w.planWith(t, "SET enable_seqscan = off", c.statement, generic) // as the store has it
 				if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "using "+c.index) }) ||
 					slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "Seq Scan") || strings.Contains(line, "Bitmap") }) {
 					t.Errorf("with a backlog %t, generic plan %t:\n%s", full, generic, strings.Join(lines, "\n"))
