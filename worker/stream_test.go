@@ -187,6 +187,32 @@ func TestAnExhaustedHeadIsSkippedIfTheEndpointSaysSo(t *testing.T) {
 	}
 }
 
+// A receiver that hangs holds no place that others need, and gives back the one that it has.
+func TestALineThatHangsLeavesItsPlace(t *testing.T) {
+	p := assemble(t, func(o *Options) { o.Concurrency, o.SlowAfter = 1, 50*time.Millisecond })
+	p.run()
+	answer := make(chan struct{})
+	hangs, _ := judged(t, func(string, int) bool { <-answer; return true })
+	line := p.endpoint(hangs.URL, fifo)
+	p.publish(numbered(0))
+	p.until("it hangs", func() bool { _, bodies := hangs.requests(); return len(bodies) == 1 })
+	r, got := judged(t, func(string, int) bool { return true })
+	p.endpoint(r.URL)
+	p.publish(numbered(1))
+	p.until("the other gets its message", func() bool { return len(got.all()) == 1 })
+	if n := p.worker.slots.slowInUse(); n != 1 {
+		t.Errorf("%d slow places are taken, want that of the line", n)
+	}
+	close(answer)
+	p.drained()
+	p.until("the places are given back", func() bool { return p.worker.slots.slowInUse() == 0 })
+	if n := p.states(line); len(n) != 0 {
+		t.Errorf("still owed: %v", n)
+	}
+	p.publish(numbered(2))
+	p.drained()
+}
+
 // What its worker took with it goes again when the lease ends, in its place.
 func TestAWorkerThatDiesLosesNoPlace(t *testing.T) {
 	p := assemble(t)
