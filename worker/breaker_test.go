@@ -101,6 +101,33 @@ func TestWhatAProbeMeansToItsBreaker(t *testing.T) {
 	p.gated(0, "true")
 }
 
+// An open breaker with nothing to try stays open, however long it is, and what comes then is the probe at
+// once: not when a probe would have ended that never was.
+func TestWhatComesToAnOpenBreakerWithNothingToTryIsItsProbe(t *testing.T) {
+	p := start(t, quick, slowly)
+	var healthy atomic.Bool
+	r := receive(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		if !healthy.Load() {
+			w.WriteHeader(500)
+		}
+	})
+	p.endpoint(r.URL)
+	for range 3 {
+		p.publish(`{}`)
+	}
+	p.until("its probe was due", func() bool { return p.count("endpoint_wake WHERE resting_since IS NOT NULL") == 1 })
+	p.gated(1, "state = 2 AND next_at <= now()")
+	healthy.Store(true)
+	began := time.Now()
+	if a := p.ended(p.publish(`{}`)); len(a) != 1 || a[0].Status != webhook.StatusSuccess {
+		t.Errorf("%+v", a)
+	}
+	if took := time.Since(began); took > webhook.LeaseMargin/2 {
+		t.Errorf("it took %s", took)
+	}
+	p.gated(0, "true")
+}
+
 // A probe that ends without a request says nothing of the receiver: the breaker is as it was, and the
 // next in line is tried at once.
 func TestAProbeThatIsNotSentIsFollowedByAnother(t *testing.T) {

@@ -66,6 +66,42 @@ func TestATaskIsDelivered(t *testing.T) {
 	}
 }
 
+// A replay to a paused endpoint rests until it is resumed, and one to an endpoint whose breaker is open is
+// what it is probed with. Nothing else is owed to either.
+func TestATaskWaitsForItsEndpoint(t *testing.T) {
+	for say, open := range map[string]bool{"paused": false, "open": true} {
+		t.Run(say, func(t *testing.T) {
+			p := start(t, quick)
+			r := receive(t, status(http.StatusOK))
+			for range 20 {
+				p.publish(`{}`)
+			}
+			e := p.endpoint(r.URL)
+			if open {
+				streak := webhook.Streak{URL: r.URL, Failures: 10}
+				if _, err := p.store.OpenBreaker(t.Context(), e.TenantID, e.ID, streak, time.Hour); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {
+				t.Fatal(err)
+			}
+			task := p.replay(e)
+			p.until("all of it rests", func() bool { return p.count("delivery WHERE state = 3 AND task_id IS NOT NULL") == 20 })
+			feeds := p.count("delivery WHERE feed > 1")
+			if requests, _ := r.requests(); len(requests) != 0 || feeds != 0 {
+				t.Fatalf("%d requests, %d went round", len(requests), feeds)
+			}
+			if err := p.view.ResumeEndpoint(t.Context(), p.app.ID.String(), e.ID.String()); err != nil {
+				t.Fatal(err)
+			}
+			if task = p.taskEnded(task); task.Status != webhook.TaskFinished || task.Done != 20 {
+				t.Errorf("%+v", task)
+			}
+			p.gated(0, "true")
+		})
+	}
+}
+
 // A worker that stops in the middle and one that follows bring a task to its end together.
 func TestATaskOutlivesItsWorker(t *testing.T) {
 	p := assemble(t)

@@ -17,8 +17,7 @@ import (
 )
 
 func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	binary := flags.String("bin", "bin/posthaste", "the posthaste binary; built when missing, and always when it is this default")
-	build := flags.Bool("build", false, "build the binary first although -bin names it")
+	site := siteFlags(flags, "")
 	against := flags.String("against", "", "build this commit too and run both in turns, with this checkout's load generator and sink")
 	runs := flags.Int("runs", 1, "passes over all scenarios, each on a fresh installation; with -against 5 of each commit unless given")
 	duration := flags.Duration("duration", 10*time.Second, "how long each scenario posts")
@@ -26,7 +25,6 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	only := flags.String("only", "", "run only the scenarios whose names contain one of these, separated by commas")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
 	profile := flags.String("profile", "", `"cpu" fetches processor profiles during every scenario that posts`)
-	dir := flags.String("dir", "", "keep data and logs in this new directory; default: a temporary one, removed if all went well")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -38,11 +36,7 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	if err != nil {
 		return fmt.Errorf("find the lab's own binary: %w", err)
 	}
-	path, err := rig.Binary(ctx, *binary, "", *build || !given(flags, "bin"))
-	if err != nil {
-		return err
-	}
-	place, err := directory(*dir, "posthaste-bench-")
+	path, place, err := site.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,7 +65,7 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 		return err
 	}
 	if *jsonPath != "" {
-		if err := report.WriteJSON(*jsonPath); err != nil {
+		if err := rig.WriteJSON(*jsonPath, report); err != nil {
 			return err
 		}
 	}
@@ -85,11 +79,11 @@ func benchCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	if violations := report.Violations(); len(violations) > 0 {
 		return fmt.Errorf("the platform did not keep its promise (logs are in %s):\n%s", place, strings.Join(violations, "\n"))
 	}
-	if *dir == "" && !options.Profile {
-		return os.RemoveAll(place)
+	if options.Profile {
+		_, _ = fmt.Fprintln(out, "\nprofiles are in", place)
+		return nil
 	}
-	_, _ = fmt.Fprintln(out, "\nfiles are in", place)
-	return nil
+	return site.tidy(place)
 }
 
 // comparedRuns is how often each of two commits is run: enough for a median and a spread.
@@ -108,8 +102,8 @@ func measure(ctx context.Context, turns []turn, runs int, place string, options 
 	for n := 1; n <= runs; n++ {
 		for _, t := range turns {
 			_, _ = fmt.Fprintf(options.Progress, "run %d of %d, commit %s\n", n, runs, t.side.Commit)
-			var err error
-			if options.Dir, err = subdirectory(place, strconv.Itoa(n)+t.suffix); err != nil {
+			options.Dir = filepath.Join(place, strconv.Itoa(n)+t.suffix)
+			if err := os.Mkdir(options.Dir, 0o755); err != nil {
 				return err
 			}
 			options.Binary = t.binary

@@ -6,23 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/chaos"
-	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 func chaosCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	binary := flags.String("bin", "bin/posthaste-failpoint", "the posthaste binary with failpoints; built when missing, and always when it is this default")
-	build := flags.Bool("build", false, "build the binary first although -bin names it")
+	site := siteFlags(flags, "failpoint")
 	names := flags.String("faults", "", "which faults, separated by commas, such as F1,F2; default: all")
 	deliveries := flags.Int("deliveries", 10_000, "deliveries per fault, at least")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())%1_000_000, "makes the random choices repeatable")
 	timeout := flags.Duration("attempt-timeout", 15*time.Second, "how long the platform waits for a receiver; leases follow from it")
 	keep := flags.Bool("keep", false, "keep logs also of faults that passed")
-	dir := flags.String("dir", "", "where logs and evidence go; default: a new temporary directory")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -32,10 +27,7 @@ func chaosCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 		return errUsage
 	}
 	options := chaos.Options{Deliveries: *deliveries, Seed: *seed, AttemptTimeout: *timeout, Keep: *keep, Timed: true}
-	if options.Binary, err = rig.Binary(ctx, *binary, "failpoint", *build || !given(flags, "bin")); err != nil {
-		return err
-	}
-	if options.Dir, err = directory(*dir, "posthaste-chaos-"); err != nil {
+	if options.Binary, options.Dir, err = site.prepare(ctx); err != nil {
 		return err
 	}
 	passed, failed := 0, 0
@@ -60,10 +52,8 @@ func chaosCommand(ctx context.Context, flags *flag.FlagSet, args []string, out i
 	_, _ = fmt.Fprintf(out, "%d passed, %d failed\n", passed, failed)
 	if failed > 0 || *keep {
 		_, _ = fmt.Fprintln(out, "logs and evidence are in", options.Dir)
-	} else if *dir == "" {
-		if err := os.Remove(options.Dir); err != nil {
-			return err
-		}
+	} else if err := site.tidy(options.Dir); err != nil {
+		return err
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d faults broke the promise; -seed %d repeats them", failed, len(faults), *seed)
@@ -84,23 +74,6 @@ func printFindings(out io.Writer, result chaos.Result) {
 	}
 }
 
-// chosenFaults are the faults named; none named means all.
 func chosenFaults(names string) ([]chaos.Fault, error) {
-	all := chaos.Faults()
-	if names == "" {
-		return all, nil
-	}
-	var list []chaos.Fault
-	for name := range strings.SplitSeq(names, ",") {
-		at := slices.IndexFunc(all, func(f chaos.Fault) bool { return strings.EqualFold(f.ID, strings.TrimSpace(name)) })
-		if at < 0 {
-			known := make([]string, len(all))
-			for i, f := range all {
-				known[i] = f.ID
-			}
-			return nil, fmt.Errorf("-faults: %q is no fault; there are %s", name, strings.Join(known, ", "))
-		}
-		list = append(list, all[at])
-	}
-	return list, nil
+	return pick("-faults", names, "fault", chaos.Faults(), func(f chaos.Fault) string { return f.ID })
 }

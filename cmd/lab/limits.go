@@ -17,14 +17,12 @@ import (
 )
 
 func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	binary := flags.String("bin", "bin/posthaste", "the posthaste binary; built when missing, and always when it is this default")
-	build := flags.Bool("build", false, "build the binary first although -bin names it")
+	site := siteFlags(flags, "")
 	rates := flags.String("rates", "10,100,1000", "limits of endpoints, per second, separated by commas, each with two bursts or with the one behind a slash, such as 5000/500; all are measured at once")
 	overload := flags.Float64("overload", 1.3, "how much is posted, of what a limit allows; more than 1")
 	workers := flags.String("workers", "1,2,4", "numbers of worker processes, separated by commas")
 	duration := flags.Duration("duration", 30*time.Second, "how long each measurement takes")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
-	dir := flags.String("dir", "", "keep data and logs in this new directory; default: a temporary one, removed if all went well")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -44,10 +42,7 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 	if options.Self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find the lab's own binary: %w", err)
 	}
-	if options.Binary, err = rig.Binary(ctx, *binary, "", *build || !given(flags, "bin")); err != nil {
-		return err
-	}
-	if options.Dir, err = directory(*dir, "posthaste-limits-"); err != nil {
+	if options.Binary, options.Dir, err = site.prepare(ctx); err != nil {
 		return err
 	}
 	report := limits.NewReport(ctx, options)
@@ -55,7 +50,7 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 		return fmt.Errorf("%w (logs are in %s)", err, options.Dir)
 	}
 	if *jsonPath != "" {
-		if err := report.WriteJSON(*jsonPath); err != nil {
+		if err := rig.WriteJSON(*jsonPath, report); err != nil {
 			return err
 		}
 	}
@@ -66,10 +61,7 @@ func limitsCommand(ctx context.Context, flags *flag.FlagSet, args []string, out 
 	if missed := report.Missed(); len(missed) > 0 {
 		return fmt.Errorf("limits were not kept (logs are in %s):\n%s", options.Dir, strings.Join(missed, "\n"))
 	}
-	if *dir == "" {
-		return os.RemoveAll(options.Dir)
-	}
-	return nil
+	return site.tidy(options.Dir)
 }
 
 // numbers reads positive numbers separated by commas, and puts them in order.

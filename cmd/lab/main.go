@@ -18,7 +18,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -129,32 +128,4 @@ func loadCommand(ctx context.Context, flags *flag.FlagSet, args []string, _ io.W
 	}
 	load.Applications = strings.Split(*applications, ",")
 	return traffic.RunLoad(ctx, load)
-}
-
-// given reports whether a flag was set on the command line.
-func given(flags *flag.FlagSet, name string) (set bool) {
-	flags.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
-}
-
-// directory is where a command keeps its files: the one asked for, or a new temporary one. It must be
-// passable for the user Postgres runs as.
-func directory(asked, pattern string) (string, error) {
-	if asked != "" {
-		absolute, err := filepath.Abs(asked)
-		if err == nil {
-			err = os.MkdirAll(absolute, 0o755)
-		}
-		return absolute, err
-	}
-	dir, err := os.MkdirTemp("", pattern)
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o755)
-}
-
-func subdirectory(dir, name string) (string, error) {
-	path := filepath.Join(dir, name)
-	return path, os.Mkdir(path, 0o755)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,14 +14,12 @@ import (
 )
 
 func soakCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	binary := flags.String("bin", "bin/posthaste", "the posthaste binary; built when missing, and always when it is this default")
-	build := flags.Bool("build", false, "build the binary first although -bin names it")
+	site := siteFlags(flags, "")
 	only := flags.String("only", "", "which stages, separated by commas, such as backlog,dead; default: all")
 	rows := flags.Int("rows", 1_000_000, "deliveries that one tenant is behind")
 	duration := flags.Duration("duration", time.Minute, "how long each stretch that is judged takes")
 	jsonPath := flags.String("json", "", "write the results to this file as JSON")
 	keep := flags.Bool("keep", false, "keep logs also of stages that passed")
-	dir := flags.String("dir", "", "where data and logs go; default: a new temporary directory")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -35,10 +32,7 @@ func soakCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io
 	if options.Self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find the lab's own binary: %w", err)
 	}
-	if options.Binary, err = rig.Binary(ctx, *binary, "", *build || !given(flags, "bin")); err != nil {
-		return err
-	}
-	if options.Dir, err = directory(*dir, "posthaste-soak-"); err != nil {
+	if options.Binary, options.Dir, err = site.prepare(ctx); err != nil {
 		return err
 	}
 	report := soak.NewReport(ctx, options)
@@ -51,7 +45,7 @@ func soakCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io
 		_, _ = fmt.Fprintln(out, result.Line())
 		report.Results = append(report.Results, result)
 		if *jsonPath != "" { // after each stage, so that an interrupt leaves what there is
-			if err := report.WriteJSON(*jsonPath); err != nil {
+			if err := rig.WriteJSON(*jsonPath, report); err != nil {
 				return err
 			}
 		}
@@ -63,10 +57,8 @@ func soakCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io
 	failed := report.Failed()
 	if len(failed) > 0 || *keep {
 		_, _ = fmt.Fprintln(out, "\nlogs are in", options.Dir)
-	} else if *dir == "" {
-		if err := os.Remove(options.Dir); err != nil {
-			return err
-		}
+	} else if err := site.tidy(options.Dir); err != nil {
+		return err
 	}
 	if len(failed) > 0 {
 		return fmt.Errorf("missed in %s", strings.Join(failed, ", "))
@@ -74,23 +66,6 @@ func soakCommand(ctx context.Context, flags *flag.FlagSet, args []string, out io
 	return nil
 }
 
-// chosenStages are the stages named; none named means all.
 func chosenStages(names string) ([]soak.Stage, error) {
-	all := soak.Stages()
-	if names == "" {
-		return all, nil
-	}
-	var list []soak.Stage
-	for name := range strings.SplitSeq(names, ",") {
-		at := slices.IndexFunc(all, func(s soak.Stage) bool { return s.Name == strings.TrimSpace(name) })
-		if at < 0 {
-			known := make([]string, len(all))
-			for i, s := range all {
-				known[i] = s.Name
-			}
-			return nil, fmt.Errorf("-only: %q is no stage; there are %s", name, strings.Join(known, ", "))
-		}
-		list = append(list, all[at])
-	}
-	return list, nil
+	return pick("-only", names, "stage", soak.Stages(), func(s soak.Stage) string { return s.Name })
 }

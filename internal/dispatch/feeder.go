@@ -60,20 +60,27 @@ func (f *Feeder) FeedWakes(ctx context.Context, room int, lease time.Duration) (
 	}
 	found.Seen = len(wakes)
 	looks := f.ask(ctx, wakes, room)
-	if err := f.probe(ctx, wakes, looks, lease); err != nil {
-		return found, err
-	}
-	var orders []store.Order
+	var probes, orders []store.Order
 	for i, w := range wakes {
-		if looks[i].granted > 0 {
-			from := f.from[endpoint{w.Tenant, w.Endpoint}]
-			looks[i].partly = !from.IsZero()
-			orders = append(orders, store.Order{Tenant: w.Tenant, Endpoint: w.Endpoint, N: looks[i].granted, From: from})
+		order := store.Order{Tenant: w.Tenant, Endpoint: w.Endpoint, N: looks[i].granted}
+		switch {
+		case looks[i].granted == 0:
+		case w.Gate != webhook.GateNone:
+			probes = append(probes, order)
+		default:
+			order.From = f.from[endpoint{w.Tenant, w.Endpoint}]
+			looks[i].partly = !order.From.IsZero()
+			orders = append(orders, order)
 		}
 	}
-	if found.Fed, err = f.d.store.ReleaseParked(ctx, orders, lease); err != nil {
+	if found.Fed, err = f.d.store.ReleaseProbes(ctx, probes, lease); err != nil {
 		return found, err
 	}
+	fed, err := f.d.store.ReleaseParked(ctx, orders, lease)
+	if err != nil {
+		return found, err
+	}
+	found.Fed = append(found.Fed, fed...)
 	f.settle(ctx, wakes, looks, found.Fed)
 	return found, nil
 }
@@ -135,20 +142,6 @@ func (f *Feeder) ask(ctx context.Context, wakes []store.Wake, room int) []look {
 		looks[i].asked, looks[i].granted, looks[i].wait = wants[j].n, grants[j].n, grants[j].wait
 	}
 	return looks
-}
-
-// probe marks the breakers whose probe is about to be released.
-func (f *Feeder) probe(ctx context.Context, wakes []store.Wake, looks []look, lease time.Duration) error {
-	var probes []store.WakePut
-	for i, w := range wakes {
-		if w.Gate != webhook.GateNone && looks[i].granted > 0 {
-			probes = append(probes, store.WakePut{Tenant: w.Tenant, Endpoint: w.Endpoint})
-		}
-	}
-	if len(probes) == 0 {
-		return nil
-	}
-	return f.d.store.BeginProbes(ctx, probes, lease)
 }
 
 // settle puts away the wakes that were looked at. What was released is released: it goes to the queue

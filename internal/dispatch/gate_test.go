@@ -132,3 +132,73 @@ func TestTheFeederKeepsToTheGate(t *testing.T) {
 		t.Errorf("recovered, %d went first, want %d", len(fed), webhook.RampStart)
 	}
 }
+
+// An open breaker with nothing to send stays open. Its wake sleeps, so that nobody looks for nothing again
+// and again, and what comes is parked and is the probe, whenever it comes: also while it is not certain yet
+// that nothing was missed.
+func TestAnOpenBreakerWithNothingToSendWaitsForItsProbe(t *testing.T) {
+	for say, sleeps := range map[string]bool{"at once": false, "later": true} {
+		t.Run(say, func(t *testing.T) {
+			r := newRig(t, 0, storetest.Redis(t))
+			r.exec(`UPDATE endpoint SET disabled = true`)
+			e := storetest.Endpoint(t, r.store, r.app, hook)
+			if turned, err := r.store.OpenBreaker(t.Context(), e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
+				t.Fatal(turned, err)
+			}
+			r.exec(`UPDATE endpoint_gate SET next_at = now()`)
+			r.exec(`UPDATE endpoint_wake SET due_at = now()`)
+			f := r.d.NewFeeder()
+			if fed := r.look(f, 100); len(fed) != 0 || r.rows(`endpoint_gate WHERE state = 2 AND next_at <= now()`) != 1 {
+				t.Fatalf("%d went, or the breaker is marked", len(fed))
+			}
+			if r.rows(`endpoint_wake WHERE resting_since IS NOT NULL AND due_at > now() AND due_at < now() + interval '1 s'`) != 1 {
+				t.Fatal("the wake does not rest")
+			}
+			r.exec(`UPDATE endpoint_wake SET due_at = now()`)
+			if r.look(f, 100); r.rows(`endpoint_wake WHERE due_at < now() + interval '1 min'`) != 1 {
+				t.Fatal("the wake sleeps before it is certain that nothing was missed")
+			}
+			if sleeps {
+				r.exec(`UPDATE endpoint_wake SET due_at = now(), resting_since = now() - interval '1 min'`)
+				r.look(f, 100)
+				if r.rows(`endpoint_wake WHERE due_at = 'infinity'`) != 1 {
+					t.Fatal("the wake does not sleep")
+				}
+				if _, due, _, _, err := r.store.Due(t.Context(), store.Scan{}); due || err != nil {
+					t.Fatalf("the feeder is kept busy (%v)", err)
+				}
+			}
+			r.released(3)
+			if n := r.count(webhook.StateReleased); n != 0 {
+				t.Fatalf("%d were released past the breaker", n)
+			}
+			fed := r.look(f, 100)
+			if len(fed) != 1 || r.rows(`endpoint_gate WHERE state = 3 AND next_at > now() + interval '20 s'`) != 1 {
+				t.Fatalf("%d went as the probe", len(fed))
+			}
+			if fed := r.look(f, 100); len(fed) != 0 {
+				t.Fatalf("%d went beside the probe", len(fed))
+			}
+			if turned, err := r.store.CloseBreaker(t.Context(), e.TenantID, e.ID); err != nil || !turned {
+				t.Fatal(turned, err)
+			}
+			if fed := r.look(f, 100); len(fed) != 2 {
+				t.Errorf("recovered, %d went, want 2", len(fed))
+			}
+		})
+	}
+}
+
+// A probe of which nothing was heard, with nothing else to send, is not under way for ever.
+func TestAProbeThatIsLostLeavesTheBreakerOpen(t *testing.T) {
+	r := newRig(t, 0, storetest.Redis(t))
+	e := storetest.Endpoint(t, r.store, r.app, hook)
+	if turned, err := r.store.OpenBreaker(t.Context(), e.TenantID, e.ID, failing(10), time.Hour); err != nil || !turned {
+		t.Fatal(turned, err)
+	}
+	r.exec(`UPDATE endpoint_gate SET state = 3, next_at = now()`)
+	r.exec(`UPDATE endpoint_wake SET due_at = now()`)
+	if fed := r.look(r.d.NewFeeder(), 100); len(fed) != 0 || r.rows(`endpoint_gate WHERE state = 2 AND next_at <= now()`) != 1 {
+		t.Errorf("%d went, or it is still being probed", len(fed))
+	}
+}

@@ -158,6 +158,10 @@ func fate(w store.Wake, l look) (put store.WakePut, settled bool) {
 		put.Fate = store.WakeGate
 	case l.asked == 0: // no room: it stays where it is, in front of those that had their turn
 		return put, false
+	case w.Gate != webhook.GateNone && l.released < l.granted && w.Rested:
+		put.Fate = store.WakeSleep
+	case w.Gate != webhook.GateNone && l.released < l.granted:
+		put.Fate = store.WakeIdle
 	case l.released < l.granted && l.partly: // the beginning may hold what was parked again meanwhile
 		put.Fate = store.WakeTurn
 	case l.released == 0 && l.granted > 0 && w.Rested:

@@ -201,7 +201,7 @@ WITH t AS MATERIALIZED (
 			t.deliver_rate, t.deliver_burst, t.app_rate, t.app_burst, e.throttle_rate, e.throttle_burst] END AS rates
 	FROM t CROSS JOIN LATERAL (
 		SELECT e.id, e.ordering, e.throttle_rate, e.throttle_burst, COALESCE((
-			SELECT w.due_at > now() AND w.resting_since IS NULL FROM endpoint_wake w
+			SELECT CASE WHEN w.resting_since IS NULL THEN w.due_at > now() ELSE w.take IS NOT NULL END FROM endpoint_wake w
 			WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false) AS held
 		FROM endpoint e
 		WHERE e.tenant_id = t.tenant_id AND e.app_id = t.app_id AND e.deleted_at IS NULL AND NOT e.disabled

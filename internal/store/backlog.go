@@ -163,9 +163,14 @@ const MaxCanceled = 10_000
 
 const (
 	// lockTasksSQL locks the tasks that what is canceled counts for, before any delivery, as results do.
-	lockTasksSQL = `SELECT FROM task k WHERE k.tenant_id = ? AND k.id IN (
-		SELECT d.task_id FROM delivery d WHERE d.tenant_id = ? AND d.endpoint_id = ? AND d.state = 2 AND d.task_id IS NOT NULL
-		ORDER BY d.tenant_id, d.endpoint_id, d.message_id LIMIT ?
+	lockTasksSQL = `SELECT FROM task k WHERE k.tenant_id = @tenant AND k.id IN (
+		(SELECT d.task_id FROM delivery d WHERE d.tenant_id = @tenant AND d.endpoint_id = @endpoint AND d.state = 2 AND d.task_id IS NOT NULL
+		ORDER BY d.tenant_id, d.endpoint_id, d.message_id LIMIT @limit)
+		UNION ALL
+		SELECT d.task_id FROM (
+			SELECT d.task_id FROM delivery d WHERE d.tenant_id = @tenant AND d.endpoint_id = @endpoint AND d.state = 3
+			ORDER BY d.tenant_id, d.endpoint_id, d.message_id LIMIT @limit
+		) d WHERE d.task_id IS NOT NULL
 	) ORDER BY k.id FOR NO KEY UPDATE`
 
 	// lockStreamSQL locks an endpoint's stream before what is in it, so that nothing is released meanwhile, and
@@ -208,7 +213,7 @@ func (v View) CancelPending(ctx context.Context, appRef, ref string) (canceled i
 				return err
 			}
 		}
-		if err := tx.Exec(lockTasksSQL, e.TenantID, e.TenantID, e.ID, MaxCanceled).Error; err != nil {
+		if err := tx.Exec(lockTasksSQL, map[string]any{"tenant": e.TenantID, "endpoint": e.ID, "limit": MaxCanceled}).Error; err != nil {
 			return err
 		}
 		if err := tx.Exec(lockStreamSQL, e.TenantID, e.ID).Error; err != nil {

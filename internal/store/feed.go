@@ -28,7 +28,7 @@ type Scan struct{ after time.Time } // the zero Scan goes all the way back
 // dueSQL takes up what is due: retries, leases that ended (crashed workers, lost queues) and whatever
 // else comes to have a time, by one index scan. It releases what may go at once. What is owed to an
 // endpoint that is limited or held back is parked instead, to be asked for with everything else that it
-// is owed; and so is what is more than a tenant's share of the room, or one whose receivers were all
+// is owed, and of a background task's what is paused or has an open breaker; and so is what is more than a tenant's share of the room, or one whose receivers were all
 // down together would keep everybody else's retries waiting. Rows that somebody is changing are left for
 // the next scan. Two feeders at once are harmless: a row is taken up by one of them.
 const dueSQL = `
@@ -36,20 +36,22 @@ WITH due AS MATERIALIZED (
 	SELECT ctid, tenant_id, endpoint_id, state, task_id, due_at FROM delivery
 	WHERE due_at >= $3 AND due_at <= now() AND seq IS NULL ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
 ), held AS MATERIALIZED (
-	SELECT k.tenant_id, k.endpoint_id
-	FROM (SELECT DISTINCT tenant_id, endpoint_id FROM due WHERE task_id IS NULL) k
+	SELECT k.tenant_id, k.endpoint_id, f.gated
+	FROM (SELECT DISTINCT tenant_id, endpoint_id FROM due) k
 	CROSS JOIN LATERAL (
-		SELECT e.throttle_rate IS NOT NULL OR a.throttle_rate IS NOT NULL OR n.deliver_rate IS NOT NULL
+		SELECT g.gated, g.gated OR e.throttle_rate IS NOT NULL OR a.throttle_rate IS NOT NULL OR n.deliver_rate IS NOT NULL
 			OR COALESCE((SELECT w.due_at > now() AND w.resting_since IS NULL FROM endpoint_wake w
-				WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false)
-			OR COALESCE((SELECT true FROM endpoint_gate g WHERE g.tenant_id = e.tenant_id AND g.endpoint_id = e.id), false) AS held
+				WHERE w.tenant_id = e.tenant_id AND w.endpoint_id = e.id), false) AS held
 		FROM endpoint e JOIN application a ON a.tenant_id = e.tenant_id AND a.id = e.app_id JOIN tenant n ON n.id = e.tenant_id
+		CROSS JOIN LATERAL (SELECT COALESCE((
+			SELECT true FROM endpoint_gate g WHERE g.tenant_id = e.tenant_id AND g.endpoint_id = e.id), false) AS gated
+		) g
 		WHERE e.tenant_id = k.tenant_id AND e.id = k.endpoint_id OFFSET 0
 	) f WHERE f.held
 ), judged AS MATERIALIZED (
-	SELECT d.ctid AS at, d.task_id IS NULL AND (h.endpoint_id IS NOT NULL
+	SELECT d.ctid AS at, CASE WHEN d.task_id IS NOT NULL THEN COALESCE(h.gated, false) ELSE h.endpoint_id IS NOT NULL
 		OR row_number() OVER (PARTITION BY d.tenant_id, d.task_id IS NULL, h.endpoint_id IS NULL ORDER BY d.due_at)
-			> GREATEST(1, $1 / (SELECT count(DISTINCT tenant_id) FROM due))) AS parks
+			> GREATEST(1, $1 / (SELECT count(DISTINCT tenant_id) FROM due)) END AS parks
 	FROM due d LEFT JOIN held h USING (tenant_id, endpoint_id)
 ), put AS (
 	UPDATE delivery SET lost = CASE WHEN state = 1 THEN lost + 1 ELSE lost END, state = 3, due_at = NULL
@@ -173,10 +175,14 @@ type Hold struct {
 }
 
 const (
+	// restsSQL is whether a delivery waits for its endpoint's wake.
+	restsSQL = `(task_id IS NULL OR COALESCE((
+		SELECT true FROM endpoint_gate g WHERE g.tenant_id = delivery.tenant_id AND g.endpoint_id = delivery.endpoint_id), false))`
+
 	parkSQL = `
 WITH put AS (
-	UPDATE delivery SET state = CASE WHEN task_id IS NULL THEN 3 ELSE 2 END,
-		due_at = CASE WHEN task_id IS NOT NULL THEN now() + make_interval(secs => $7) END
+	UPDATE delivery SET state = CASE WHEN ` + restsSQL + ` THEN 3 ELSE 2 END,
+		due_at = CASE WHEN NOT ` + restsSQL + ` THEN now() + make_interval(secs => $7) END
 	WHERE ctid = ANY (ARRAY (` + fencedSQL + `)) RETURNING tenant_id, endpoint_id, state
 ), parked AS (SELECT tenant_id, endpoint_id FROM put WHERE state = 3)`
 
@@ -193,7 +199,9 @@ ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET resting_since = NULL, take = 
 // Park puts released deliveries that are not to be begun back among the parked. With no Hold they go
 // as soon as there is room instead of when their lease ends; with one, so does everything else that the
 // endpoint is owed from now on. Those of a task wait for a moment instead: parked, they would stand in
-// line with what is live, and before it, since they are older.
+// line with what is live, and before it, since they are older. To an endpoint that is paused or has an open
+// breaker they would come again and again, so there they are parked all the same: a breaker may have nothing
+// else to be probed with, and tasks hand out so few that what is live has no long wait behind them.
 func (s *Store) Park(ctx context.Context, deliveries []webhook.Delivery, hold Hold) error {
 	c := columns(deliveries)
 	sql, args := parkSQL+wakeParkedSQL, []any{c.tenants, c.messages, c.endpoints, c.triggers, c.attempts, c.feeds,

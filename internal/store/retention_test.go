@@ -196,6 +196,12 @@ func TestTrace(t *testing.T) {
 	if strings.Contains(string(text), "canary") || !strings.Contains(string(text), fmt.Sprintf("%q", m.ID)) {
 		t.Errorf("as JSON: %s", text)
 	}
+	w.exec(t, `UPDATE endpoint_wake SET due_at = 'infinity'`) // its endpoint is paused
+	trace, err = w.Trace(t.Context(), m.ID)
+	ok(t, err)
+	if len(trace.Owed) != 1 || trace.Owed[0].WakeAt != nil {
+		t.Errorf("owed %+v", trace.Owed)
+	}
 	_, err = w.Trace(t.Context(), webhook.NewMessageID())
 	wantKind(t, err, webhook.KindNotFound)
 }

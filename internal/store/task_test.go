@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -295,6 +296,79 @@ func TestATasksDeliveryStaysBulk(t *testing.T) {
 	}
 	if fed, _, _, err = p.FeedDue(t.Context(), store.Scan{}, 10, lease); err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneBulk {
 		t.Errorf("after a loss of the queue fed as %+v, %v", fed, err)
+	}
+}
+
+// What a task owes to an endpoint that is paused or has an open breaker does not go round and round: it
+// rests under the endpoint's wake, is what the breaker is probed with if there is nothing else, and goes by
+// the bulk queue again when the endpoint is back.
+func TestATasksDeliveryRestsWhileItsEndpointIsHeld(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	e := p.endpoint(func(e *webhook.Endpoint) { e.Channels = []string{"none"} })
+	free := p.endpoint(func(e *webhook.Endpoint) { e.Channels = []string{"none"} })
+	p.exec(`UPDATE endpoint SET throttle_rate = 1`) // which is no reason to park what a task owes
+	ids := p.messages(3)
+	made := p.owing(p.task(p.wide(webhook.TaskReplayMissing, e)), ids...)
+	others := p.owing(p.task(p.wide(webhook.TaskReplayMissing, free)), ids...)
+	p.pause(e)
+	resting := func(say string, want int) {
+		t.Helper()
+		if n := p.count(`delivery WHERE state = 3 AND due_at IS NULL AND endpoint_id = $1`, e.ID.UUID()); n != want {
+			t.Errorf("%s: %d rest, want %d", say, n, want)
+		}
+	}
+	ok(t, p.Park(t.Context(), append(slices.Clone(made[:1]), others[:1]...), store.Hold{}))
+	resting("put back without a hold", 1)
+	ok(t, p.Park(t.Context(), append(slices.Clone(made[1:2]), others[1:2]...), store.Hold{For: time.Minute, Take: 3}))
+	resting("put back with one", 2)
+	p.wantGate("put back", e, "1 api 0 wake never take 3")
+	if n := p.count(`delivery WHERE state = 2 AND due_at > now() AND endpoint_id = $1`, free.ID.UUID()); n != 2 {
+		t.Errorf("%d of another endpoint wait, want 2", n)
+	}
+	p.exec(`UPDATE delivery SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL`)
+	fed, n, _, err := p.FeedDue(t.Context(), store.Scan{}, 10, lease)
+	if err != nil || n != 1 || len(fed) != 3 {
+		t.Errorf("%d fed, %d parked, %v", len(fed), n, err)
+	}
+	for _, f := range fed {
+		if f.Endpoint != free.ID {
+			t.Errorf("%v was released to a paused endpoint", f)
+		}
+	}
+	resting("due", 3)
+
+	p.exec(`DELETE FROM endpoint_gate`)
+	did(t, true)(p.OpenBreaker(t.Context(), p.tenant, e.ID, streakOf(someURL, 10), time.Second))
+	probe := []store.Order{{Tenant: p.tenant, Endpoint: e.ID, N: 1}}
+	if fed, err = p.ReleaseProbes(t.Context(), probe, lease); err != nil || len(fed) != 0 {
+		t.Errorf("probed before its time with %v, %v", fed, err)
+	}
+	p.exec(`UPDATE endpoint_gate SET next_at = now()`)
+	if fed, err = p.ReleaseProbes(t.Context(), probe, lease); err != nil || len(fed) != 1 || fed[0].Lane != webhook.LaneFed {
+		t.Errorf("probed with %v, %v", fed, err)
+	}
+	did(t, true)(p.CloseBreaker(t.Context(), p.tenant, e.ID))
+	fed, err = p.ReleaseParked(t.Context(), []store.Order{{Tenant: p.tenant, Endpoint: e.ID, N: 10}}, lease)
+	if err != nil || len(fed) != 2 || fed[0].Lane != webhook.LaneBulk {
+		t.Errorf("released %v, %v", fed, err)
+	}
+}
+
+// What is canceled while it rests counts for its task, too.
+func TestATaskCountsWhatIsCanceledWhileItRests(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	e := p.endpoint(func(e *webhook.Endpoint) { e.Channels = []string{"none"} })
+	task := p.task(p.wide(webhook.TaskReplayMissing, e))
+	made := p.owing(task, p.messages(2)...)
+	p.pause(e)
+	ok(t, p.Park(t.Context(), made, store.Hold{}))
+	if n, _, err := p.view.CancelPending(t.Context(), p.app.ID.String(), e.ID.String()); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	if got := p.reread(task); got.Failed != 2 {
+		t.Errorf("%+v", got)
 	}
 }
 

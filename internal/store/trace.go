@@ -39,7 +39,7 @@ type TraceDelivery struct {
 	Feed     int16              `json:"feed"`    // handings-out since the last attempt
 	Lost     int16              `json:"lost"`    // of which nothing was heard
 	DueAt    *time.Time         `json:"dueAt"`
-	WakeAt   *time.Time         `json:"wakeAt"` // when the endpoint's parked deliveries are looked at
+	WakeAt   *time.Time         `json:"wakeAt"` // when the endpoint's parked deliveries are looked at; null: not before it is resumed
 }
 
 // TraceAttempt is an attempt, or the end of a delivery without one.
@@ -94,7 +94,7 @@ func (s *Store) Trace(ctx context.Context, id webhook.MessageID) (Trace, error) 
 }
 
 func traceOwed(ctx context.Context, tx pgx.Tx, t Trace) ([]TraceDelivery, error) {
-	rows, err := tx.Query(ctx, `SELECT d.endpoint_id, d.trigger, d.state, d.attempt, d.feed, d.lost, d.due_at, w.due_at
+	rows, err := tx.Query(ctx, `SELECT d.endpoint_id, d.trigger, d.state, d.attempt, d.feed, d.lost, d.due_at, CASE WHEN isfinite(w.due_at) THEN w.due_at END
 		FROM delivery d LEFT JOIN endpoint_wake w ON w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id
 		WHERE d.tenant_id = $1 AND d.message_id = $2 ORDER BY d.endpoint_id, d.trigger`, t.Tenant.UUID(), t.Message.UUID())
 	if err != nil {

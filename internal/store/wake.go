@@ -146,6 +146,56 @@ func (s *Store) ReleaseParked(ctx context.Context, orders []Order, lease time.Du
 	return fed, nil
 }
 
+// probeSQL looks for the probe while it holds the gate: an endpoint with nothing to send is not marked,
+// and one that is marked has had its probe released. What a background task owes goes as a probe like
+// anything else.
+const probeSQL = `
+WITH g AS MATERIALIZED (
+	SELECT g.tenant_id, g.endpoint_id, g.state FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
+	CROSS JOIN LATERAL (
+		SELECT * FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id
+		AND g.state IN (2, 3) AND g.next_at <= now() FOR UPDATE OFFSET 0
+	) g
+), d AS (
+	UPDATE delivery SET state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $3)
+	WHERE ctid = ANY (ARRAY (
+		SELECT d.ctid FROM g CROSS JOIN LATERAL (
+			SELECT d.ctid FROM delivery d WHERE d.tenant_id = g.tenant_id AND d.endpoint_id = g.endpoint_id AND d.state = 3
+			ORDER BY d.message_id LIMIT 1 FOR UPDATE
+		) d
+	)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, feed, lost
+), marked AS (
+	UPDATE endpoint_gate g SET state = CASE WHEN p.goes THEN 3 ELSE 2 END,
+		next_at = CASE WHEN p.goes THEN now() + make_interval(secs => $3) ELSE g.next_at END
+	FROM (
+		SELECT g.tenant_id, g.endpoint_id, g.state, d.endpoint_id IS NOT NULL AS goes FROM g LEFT JOIN d USING (tenant_id, endpoint_id)
+	) p
+	WHERE g.tenant_id = p.tenant_id AND g.endpoint_id = p.endpoint_id AND (p.goes OR p.state = 3)
+)
+SELECT tenant_id, message_id, endpoint_id, trigger, attempt, feed, false, lost, false FROM d`
+
+// ReleaseProbes hands out one parked delivery of each of some endpoints whose breaker is due to be probed,
+// and marks those breakers for as long as a probe may take. One whose endpoint has nothing parked is not
+// marked, and one that somebody has turned meanwhile is left alone.
+func (s *Store) ReleaseProbes(ctx context.Context, endpoints []Order, lease time.Duration) ([]Fed, error) {
+	if len(endpoints) == 0 {
+		return nil, nil
+	}
+	var l wakes
+	for _, o := range endpoints {
+		l.add(endpointKey{o.Tenant, o.Endpoint})
+	}
+	rows, err := s.pool.Query(ctx, probeSQL, l.tenants, l.endpoints, lease.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("release probes: %w", err)
+	}
+	fed, err := collectFed(rows)
+	if err != nil {
+		return nil, fmt.Errorf("release probes: %w", err)
+	}
+	return fed, nil
+}
+
 // WakeFate is what becomes of a wake that was looked at.
 type WakeFate uint8
 
@@ -154,6 +204,8 @@ const (
 	WakeTurn   WakeFate = iota // looked at again as soon as those that were not have been
 	WakeLater                  // looked at again after a time; until then everything is parked
 	WakeGate                   // looked at again when the endpoint's gate says: its next probe, or when it is resumed
+	WakeIdle                   // nothing is left to probe an open breaker with, as far as can be seen
+	WakeSleep                  // and nothing can have been missed: looked at when something is parked
 	WakeRest                   // nothing is left to release, as far as can be seen
 	WakeRemove                 // and nothing can have been missed
 )
@@ -196,6 +248,21 @@ WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.due_at <
 UPDATE endpoint_wake w SET due_at = g.until, resting_since = NULL, take = NULL
 FROM g WHERE w.tenant_id = g.tenant_id AND w.endpoint_id = g.endpoint_id AND w.due_at <= now()`
 
+	// A gate that has been turned since the look is not idle: what is parked was perhaps not looked for.
+	// A resting wake that has a take makes accept park: what comes is the probe, and goes by way of the feeder,
+	// alone. It is never removed, but sleeps, since it is what says so.
+	idleSQL = `WITH g AS MATERIALIZED (
+	SELECT g.tenant_id, g.endpoint_id, u.sleeps FROM unnest($1::uuid[], $2::uuid[], $3::boolean[]) AS u(tenant_id, endpoint_id, sleeps)
+	CROSS JOIN LATERAL (
+		SELECT * FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id AND g.state IN (2, 3)
+		AND g.next_at <= now() FOR SHARE OFFSET 0
+	) g
+)
+UPDATE endpoint_wake w SET resting_since = COALESCE(w.resting_since, now()), take = 1,
+	due_at = CASE WHEN g.sleeps AND w.resting_since < now() - make_interval(secs => $5) THEN 'infinity'
+		ELSE now() + GREATEST(now() - w.resting_since, make_interval(secs => $4)) END
+FROM g WHERE w.tenant_id = g.tenant_id AND w.endpoint_id = g.endpoint_id AND w.due_at <= now()`
+
 	// A resting wake is looked at less and less often.
 	restSQL = `UPDATE endpoint_wake w SET resting_since = COALESCE(resting_since, now()), take = NULL,
 	due_at = now() + GREATEST(now() - resting_since, make_interval(secs => $3))
@@ -216,21 +283,35 @@ WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting_
 func (s *Store) PutWakes(ctx context.Context, puts []WakePut) error {
 	var lists [WakeRemove + 1]wakes
 	var all wakes
+	var idle wakes
+	var sleeps []bool
 	var after []float64
 	var take []int32
 	for _, p := range puts {
-		lists[p.Fate].add(endpointKey{p.Tenant, p.Endpoint})
-		if p.Fate != WakeGate {
-			all.add(endpointKey{p.Tenant, p.Endpoint})
-		}
-		if p.Fate == WakeLater {
+		k := endpointKey{p.Tenant, p.Endpoint}
+		lists[p.Fate].add(k)
+		switch p.Fate {
+		case WakeGate:
+			continue
+		case WakeIdle, WakeSleep:
+			idle.add(k)
+			sleeps = append(sleeps, p.Fate == WakeSleep)
+			continue
+		case WakeLater:
 			after, take = append(after, p.After.Seconds()), append(take, int32(p.Take))
+		case WakeTurn, WakeRest, WakeRemove:
 		}
+		all.add(k)
 	}
 	fail := func(err error) error { return fmt.Errorf("settle %d wakes: %w", len(puts), err) }
 	// Apart, since who pauses or resumes locks the gate before the wake.
 	if l := lists[WakeGate]; len(l.tenants) > 0 {
 		if _, err := s.pool.Exec(ctx, gateSQL, l.tenants, l.endpoints); err != nil {
+			return fail(err)
+		}
+	}
+	if len(sleeps) > 0 {
+		if _, err := s.pool.Exec(ctx, idleSQL, idle.tenants, idle.endpoints, sleeps, firstRest.Seconds(), s.longestWrite.Seconds()); err != nil {
 			return fail(err)
 		}
 	}
@@ -248,7 +329,7 @@ func (s *Store) PutWakes(ctx context.Context, puts []WakePut) error {
 			b.Queue(turnSQL, l.tenants, l.endpoints)
 		case WakeLater:
 			b.Queue(laterSQL, l.tenants, l.endpoints, after, take)
-		case WakeGate: // done
+		case WakeGate, WakeIdle, WakeSleep: // done
 		case WakeRest:
 			b.Queue(restSQL, l.tenants, l.endpoints, firstRest.Seconds())
 		case WakeRemove:
@@ -309,8 +390,8 @@ func (s *Store) Rates(ctx context.Context, deliveries []webhook.Delivery) ([]web
 	return out, nil
 }
 
-// BeginProbes marks the breakers of endpoints as being probed, for as long as a probe may take. Gates
-// that are no longer what they were are left.
+// BeginProbes marks the breakers of endpoints whose probe has been released otherwise than by ReleaseProbes,
+// for as long as a probe may take. Gates that are no longer what they were are left.
 func (s *Store) BeginProbes(ctx context.Context, probes []WakePut, within time.Duration) error {
 	var l wakes
 	for _, p := range probes {

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/posthaste/posthaste/cmd/lab/traffic"
+	"github.com/posthaste/posthaste/internal/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // child runs a part of the bench that says where it listens, as its process would.
 func child(t *testing.T, run func(context.Context, io.Writer) error) traffic.Addresses {

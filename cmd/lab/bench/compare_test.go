@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 // side makes runs whose figures are the given ones; processor time and latency move the other way.
@@ -133,7 +135,7 @@ func TestNumbersAreGrouped(t *testing.T) {
 func TestReportsSurviveTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	want := Report{Began: time.Unix(1_800_000_000, 0).UTC(), Side: side("new", 1, 2), Against: new(side("old", 3, 4))}
-	if err := want.WriteJSON(path); err != nil {
+	if err := rig.WriteJSON(path, want); err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadReport(path)
@@ -150,7 +152,7 @@ func TestReportsSurviveTheFile(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := (Report{}).WriteJSON(path); err != nil {
+	if err := rig.WriteJSON(path, Report{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadReport(path); err == nil {

@@ -131,6 +131,9 @@ func (r Report) markProcessorTime(out *strings.Builder) {
 		cells = append(cells, grouped("%.0f", r.memory(part).most))
 	}
 	tableRow(out, cells...)
+	if note := r.idleNote(); note != "" {
+		fmt.Fprintf(out, "\n%s\n", note)
+	}
 }
 
 func (r Report) markComparison(out *strings.Builder) {
@@ -147,6 +150,9 @@ func (r Report) markComparison(out *strings.Builder) {
 			verdict = "**yes**"
 		}
 		tableRow(out, c.scenario, c.figure, c.before.mark(c.format, before), c.after.mark(c.format, after), fmt.Sprintf("%+.1f %%", 100*c.change()), verdict)
+	}
+	if note := r.Against.idleNote(); note != "" {
+		fmt.Fprintf(out, "\nAt `%s`: %s\n", r.Against.Commit, note)
 	}
 	fmt.Fprintf(out, "\nBare POST loop beside the runs of `%s`: %s per second. ", r.Against.Commit, r.Against.bare().mark("%.0f", before))
 	fallen := r.Fallen()

@@ -87,46 +87,6 @@ func perDelivery(cpu time.Duration, o Outcome) float64 {
 	return traffic.Milliseconds(int64(cpu)) / float64(max(o.deliveries()-o.Lost, 1))
 }
 
-// idleSettle lets the echoes of the work before pass: autovacuum, garbage collection, checkpoints' start.
-const idleSettle = 3 * time.Second
-
-// idle measures what the platform costs when there is nothing to do, as a share of one core.
-func (s *session) idle(ctx context.Context, scenario Scenario) (Outcome, error) {
-	if err := pause(ctx, idleSettle); err != nil {
-		return Outcome{}, err
-	}
-	before, err := s.cpu()
-	if err != nil {
-		return Outcome{}, err
-	}
-	began := time.Now()
-	if err := pause(ctx, scenario.Duration); err != nil {
-		return Outcome{}, err
-	}
-	after, err := s.cpu()
-	if err != nil {
-		return Outcome{}, err
-	}
-	took := time.Since(began)
-	outcome := Outcome{Scenario: scenario.Name, CPU: make(map[string]float64)}
-	for _, name := range platform {
-		outcome.CPU[name] = float64(after[name]-before[name]) / float64(took)
-		outcome.Platform += outcome.CPU[name]
-	}
-	return outcome, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
 func (s *session) cpu() (map[string]time.Duration, error) {
 	used := make(map[string]time.Duration)
 	for name, pids := range s.parts() {
@@ -167,7 +127,7 @@ func (s *session) drain(ctx context.Context, sink *traffic.Sink, owed int) error
 		if time.Since(since) > drainQuiet {
 			return nil
 		}
-		if err := pause(ctx, drainPoll); err != nil {
+		if err := rig.Pause(ctx, drainPoll); err != nil {
 			return err
 		}
 	}
@@ -184,7 +144,7 @@ func (s *session) drain(ctx context.Context, sink *traffic.Sink, owed int) error
 		if !open || time.Now().After(deadline) {
 			return nil
 		}
-		if err := pause(ctx, drainPoll); err != nil {
+		if err := rig.Pause(ctx, drainPoll); err != nil {
 			return err
 		}
 	}

@@ -137,6 +137,27 @@ func (s Side) memory(part string) spread {
 	return spreadOf(values)
 }
 
+// idleNote says when idle was measured, and what spoils it; it is empty if it was not, or not noted.
+func (s Side) idleNote() string {
+	var waits []float64
+	spoilt := ""
+	for n, run := range s.Runs {
+		for _, o := range run.Outcomes {
+			if o.Settled > 0 {
+				waits = append(waits, o.Settled)
+			}
+			if o.Unsettled != "" {
+				spoilt += fmt.Sprintf(" In run %d %s even then.", n+1, o.Unsettled)
+			}
+		}
+	}
+	if len(waits) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Idle begins when the product has rested for %.0f s and Postgres has worked off what the load left to vacuum and to write out, or %.0f s later: here %s s after the load.%s",
+		idleRest.Seconds(), idlePatience.Seconds(), spreadOf(waits).text("%.0f", len(waits)), spoilt)
+}
+
 // Print writes tables for people: median over the runs, with the least and the most in brackets.
 func (r Report) Print(out io.Writer) {
 	if len(r.Runs) == 0 {
@@ -190,6 +211,9 @@ func (r Report) Print(out io.Writer) {
 		row(cells...)
 	}
 	_ = table.Flush()
+	if note := r.idleNote(); note != "" {
+		_, _ = fmt.Fprintln(out, note)
+	}
 
 	_, _ = fmt.Fprintln(out, "\npeak memory, MiB")
 	parts = append(append([]string(nil), platform...), "sink")
@@ -275,19 +299,7 @@ func (r Report) printTargets(out io.Writer) {
 	_ = table.Flush()
 }
 
-// WriteJSON writes the report to a file.
-func (r Report) WriteJSON(path string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
-}
-
-// ReadReport reads a report that WriteJSON wrote.
+// ReadReport reads a report that rig.WriteJSON wrote.
 func ReadReport(path string) (Report, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -306,7 +318,11 @@ func ReadReport(path string) (Report, error) {
 // line is one scenario in one line, shown as it ends.
 func (o Outcome) line() string {
 	if o.FanOut == 0 {
-		return fmt.Sprintf("%s: %.2f %% of a core", o.Scenario, 100*o.Platform)
+		text := fmt.Sprintf("%s: %.2f %% of a core, from %.0f s after the load on", o.Scenario, 100*o.Platform, o.Settled)
+		if o.Unsettled != "" {
+			text += ", when " + o.Unsettled
+		}
+		return text
 	}
 	return fmt.Sprintf("%s: %.0f accepts/s, %.0f deliveries/s, p50 %.1f p99 %.1f ms, %.3f ms of processor time each, %d lost, %d duplicates",
 		o.Scenario, o.Accepts, o.Sustained, o.P50, o.P99, o.Platform, o.Lost, o.Doubled)

@@ -76,9 +76,7 @@ func (s Scenario) audience() audience { return audience{s.FanOut, s.Limited, s.D
 func Measure(ctx context.Context, o Options) (run Run, err error) {
 	began := time.Now()
 	installation, err := rig.Open(ctx, rig.Options{
-		Dir: o.Dir, Binary: o.Binary, MaxConnections: 100,
-		// Sizes a small server would have; durability stays as Postgres has it by default.
-		PostgresSettings: map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"},
+		Dir: o.Dir, Binary: o.Binary, MaxConnections: 100, PostgresSettings: rig.SmallServer(),
 	})
 	if err != nil {
 		return Run{}, err

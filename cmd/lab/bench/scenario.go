@@ -78,6 +78,10 @@ type Outcome struct {
 	CPU map[string]float64 `json:"cpu,omitempty"`
 	// Platform is the sum of CPU over api, worker, postgres and redis.
 	Platform float64 `json:"platformCpu"`
+	// Settled is how long after the load it took until idle began, in seconds, and Unsettled what had not
+	// ended even then; both only of idle.
+	Settled   float64 `json:"settledSeconds,omitempty"`
+	Unsettled string  `json:"unsettled,omitempty"`
 }
 
 // deliveries is how many were owed.

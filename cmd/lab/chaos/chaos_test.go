@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 	"github.com/posthaste/posthaste/internal/failpoint"
 )
@@ -168,7 +169,7 @@ func produce(t *testing.T, first []int, copies int) ([]ledger.Message, []ledger.
 	finish := make(chan struct{})
 	go func() {
 		for p.begun.Load() < 5 {
-			if pause(context.Background(), time.Millisecond) != nil {
+			if rig.Pause(context.Background(), time.Millisecond) != nil {
 				break
 			}
 		}

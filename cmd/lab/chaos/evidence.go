@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -140,14 +140,14 @@ type suspectLedger struct {
 func (s *stage) keepEvidence(ctx context.Context, result Result, run ledger.Run) error {
 	shown := result
 	shown.Report.Findings = shown.Report.Findings[:min(findingsKept, len(shown.Report.Findings))]
-	if err := writeJSON(filepath.Join(result.Dir, "findings.json"), shown); err != nil {
+	if err := rig.WriteJSON(filepath.Join(result.Dir, "findings.json"), shown); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(result.Dir, "faults.json"), run.Faults); err != nil {
+	if err := rig.WriteJSON(filepath.Join(result.Dir, "faults.json"), run.Faults); err != nil {
 		return err
 	}
 	for _, id := range suspects(result.Report) {
-		if err := writeJSON(filepath.Join(result.Dir, id+".ledger.json"), about(run, id)); err != nil {
+		if err := rig.WriteJSON(filepath.Join(result.Dir, id+".ledger.json"), about(run, id)); err != nil {
 			return err
 		}
 		// A message the product does not know makes its trace fail; what it printed is kept all the same.
@@ -198,15 +198,4 @@ func about(run ledger.Run, id string) suspectLedger {
 		}
 	}
 	return found
-}
-
-func writeJSON(path string, value any) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return fmt.Errorf("keep evidence: %w", err)
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("keep evidence: %w", err)
-	}
-	return nil
 }

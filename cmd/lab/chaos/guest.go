@@ -106,7 +106,7 @@ func (s *stage) whileGuests(ctx context.Context, more func() error) error {
 	if err := more(); err != nil {
 		return err
 	}
-	if err := pause(ctx, s.fault.invitation.lasts); err != nil {
+	if err := rig.Pause(ctx, s.fault.invitation.lasts); err != nil {
 		return err
 	}
 	s.trouble[1] = time.Now()

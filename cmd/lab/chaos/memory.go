@@ -24,7 +24,7 @@ func dropBombs(ctx context.Context, s *stage) error {
 	if err := s.until(ctx, strikeFrom); err != nil {
 		return err
 	}
-	before, err := s.memoryDuring(ctx, func() error { return pause(ctx, memoryBefore) })
+	before, err := s.memoryDuring(ctx, func() error { return rig.Pause(ctx, memoryBefore) })
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 // stopWorkers stops one worker process after the other for longer than a lease, and then lets it go on
@@ -24,7 +25,7 @@ func stopWorkers(ctx context.Context, s *stage) error {
 		began := time.Now()
 		worker.Signal(syscall.SIGSTOP)
 		s.broke(ledger.Fault{What: "stop of " + worker.Name, At: began, Until: time.Now(), Resends: true, Unsent: true})
-		err := pause(ctx, s.lease()+2*leaseSlack) // what only moves again when it goes on is late
+		err := rig.Pause(ctx, s.lease()+2*leaseSlack) // what only moves again when it goes on is late
 		worker.Signal(syscall.SIGCONT)
 		if err != nil {
 			return err
@@ -49,7 +50,7 @@ func withoutRedis(ctx context.Context, s *stage) error {
 	if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
 		return err
 	}
-	if err := pause(ctx, s.outage()); err != nil {
+	if err := rig.Pause(ctx, s.outage()); err != nil {
 		return err
 	}
 	ended := time.Now()
@@ -100,7 +101,7 @@ func fillRedis(ctx context.Context, s *stage) error {
 		if err := s.rig.ConfigureRedis(ctx, "maxmemory", "1"); err != nil { // less than it has
 			return err
 		}
-		if err := pause(ctx, fullFor); err != nil {
+		if err := rig.Pause(ctx, fullFor); err != nil {
 			return err
 		}
 		if err := s.rig.ConfigureRedis(ctx, "maxmemory", "0"); err != nil {
@@ -193,7 +194,7 @@ func (s *stage) holdConnections(ctx context.Context, lasts time.Duration) (err e
 				return fmt.Errorf("take a connection: %w", err)
 			}
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := rig.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}

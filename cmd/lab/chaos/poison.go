@@ -75,7 +75,7 @@ func poison(ctx context.Context, s *stage) error {
 	}
 	err = s.whileGuests(ctx, func() error {
 		// The last ones have been refused once and wait for the next attempt.
-		if err := pause(ctx, 2*refusalTakes); err != nil {
+		if err := rig.Pause(ctx, 2*refusalTakes); err != nil {
 			return err
 		}
 		if err := s.expire(ctx, conn); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
 
@@ -177,7 +178,7 @@ func (p *producer) insist(ctx context.Context, clients []*wire.Client, m message
 		if definite := p.try(clients[n%len(clients)], m); definite || time.Now().After(deadline) {
 			return
 		}
-		if pause(ctx, wait/2+rand.N(wait)) != nil {
+		if rig.Pause(ctx, wait/2+rand.N(wait)) != nil {
 			return
 		}
 		wait = min(2*wait, retryMost)
@@ -241,15 +242,4 @@ func (p *producer) snapshot() ([]ledger.Message, []ledger.Try) {
 		messages = append(messages, copied)
 	}
 	return messages, append([]ledger.Try(nil), p.tries...)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -91,7 +91,7 @@ func killRedis(ctx context.Context, s *stage) error {
 		if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
 			return err
 		}
-		if err := pause(ctx, redisDown); err != nil {
+		if err := rig.Pause(ctx, redisDown); err != nil {
 			return err
 		}
 		if err := s.rig.StartRedis(ctx); err != nil {
@@ -116,7 +116,7 @@ func ageRedis(ctx context.Context, s *stage) error {
 		if err := s.queueHeld(ctx, func(int) error { return s.rig.SnapshotRedis(ctx) }); err != nil {
 			return err
 		}
-		if err := pause(ctx, redisAge); err != nil {
+		if err := rig.Pause(ctx, redisAge); err != nil {
 			return err
 		}
 		if err := s.whileQueued(ctx, func() error { return s.returnOld(ctx) }); err != nil {
@@ -171,7 +171,7 @@ func badWayToRedis(ctx context.Context, s *stage) error {
 		}
 		began := time.Now()
 		s.rig.Weather(trouble.Weather)
-		err := pause(ctx, badWeather)
+		err := rig.Pause(ctx, badWeather)
 		ended := time.Now()
 		s.rig.Weather(rig.Weather{})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 // Options describe a series of faults.
@@ -160,7 +161,7 @@ func (s *stage) strikeUnderLoad(ctx context.Context) (ended time.Time, err error
 	err = s.fault.strike(ctx, s)
 	ended = time.Now()
 	if err == nil {
-		err = errors.Join(s.until(ctx, 1), pause(ctx, time.Until(ended.Add(tail))))
+		err = errors.Join(s.until(ctx, 1), rig.Pause(ctx, time.Until(ended.Add(tail))))
 	}
 	if err != nil {
 		cancel()

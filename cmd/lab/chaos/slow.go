@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthaste/posthaste/cmd/lab/ledger"
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/internal/webhook"
 )
 
@@ -62,19 +63,19 @@ const (
 
 // takeDown has every receiver refuse everything for a while.
 func takeDown(ctx context.Context, s *stage) error {
-	if err := pause(ctx, downBefore); err != nil {
+	if err := rig.Pause(ctx, downBefore); err != nil {
 		return err
 	}
 	s.trouble[0] = time.Now()
 	refused := s.sink.refuseAll(100)
-	err := pause(ctx, downFor)
+	err := rig.Pause(ctx, downFor)
 	s.trouble[1] = time.Now()
 	s.sink.refuseAll(0)
 	if err != nil {
 		return err
 	}
 	s.bits("receiver down", refused)
-	return pause(ctx, upFor)
+	return rig.Pause(ctx, upFor)
 }
 
 // refuseAll makes all receivers refuse so many per cent from now on, and returns how many there are.

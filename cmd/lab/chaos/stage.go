@@ -288,7 +288,7 @@ func poll(ctx context.Context, limit time.Duration, what string, holds func() (b
 		if ok, err := holds(); ok || err != nil {
 			return err
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := rig.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}

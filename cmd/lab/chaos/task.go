@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/cmd/lab/wire"
 )
 
@@ -97,7 +98,7 @@ func (c *taskClient) ended(ctx context.Context, id string, limit time.Duration) 
 		if task.Status != "running" || time.Now().After(deadline) {
 			return task, nil
 		}
-		if err := pause(ctx, taskPoll); err != nil {
+		if err := rig.Pause(ctx, taskPoll); err != nil {
 			return task, err
 		}
 	}

@@ -2,10 +2,8 @@ package limits
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -55,18 +53,6 @@ func seenText(seconds float64) string {
 		return "never"
 	}
 	return fmt.Sprintf("%.2f s", seconds)
-}
-
-// WriteJSON writes the report to a file.
-func (r Report) WriteJSON(path string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
 }
 
 // marked is a figure that stands out if it missed.

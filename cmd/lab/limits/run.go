@@ -114,7 +114,7 @@ type site struct {
 func Measure(ctx context.Context, o Options, report *Report) error {
 	installation, err := rig.Open(ctx, rig.Options{
 		Dir: o.Dir, Binary: o.Binary, MaxConnections: 150,
-		PostgresSettings: map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"},
+		PostgresSettings: rig.SmallServer(),
 	})
 	if err != nil {
 		return err
@@ -350,7 +350,7 @@ func (s *site) changing(ctx context.Context, during stretch) (when []time.Time, 
 	each := during.to.Sub(during.from) / time.Duration(len(changes))
 	for i, limit := range changes {
 		if i > 0 {
-			if err := pause(ctx, time.Until(during.from.Add(each*time.Duration(i)))); err != nil {
+			if err := rig.Pause(ctx, time.Until(during.from.Add(each*time.Duration(i)))); err != nil {
 				return nil, err
 			}
 		}
@@ -362,15 +362,4 @@ func (s *site) changing(ctx context.Context, during stretch) (when []time.Time, 
 		}
 	}
 	return when, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -46,6 +46,12 @@ type Options struct {
 	RedisProxy       bool // the product reaches Redis through a Proxy
 }
 
+// SmallServer is the settings of Postgres for a measurement: sizes a small server would have. Durability
+// stays as Postgres has it by default.
+func SmallServer() map[string]string {
+	return map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"}
+}
+
 // Rig is one private installation: Postgres with fsync on, redis-server without persistence, a
 // migrated database. Posthaste's processes are started by Keep.
 type Rig struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 	"github.com/posthaste/posthaste/cmd/lab/traffic"
 )
 
@@ -99,7 +100,7 @@ func behind(ctx context.Context, s *site, r *Result, withLimit bool) error {
 	}
 	alone := stretch{from: time.Now().Add(startUp)}
 	if !withLimit {
-		if err := pause(ctx, startUp+s.options.Duration/6); err != nil {
+		if err := rig.Pause(ctx, startUp+s.options.Duration/6); err != nil {
 			return err
 		}
 	}

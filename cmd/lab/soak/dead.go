@@ -3,6 +3,8 @@ package soak
 import (
 	"context"
 	"time"
+
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 const (
@@ -95,7 +97,7 @@ func (s *site) halves(ctx context.Context, first, second *metrics) error {
 	var at [3]metrics
 	for i := range at {
 		if i > 0 {
-			if err := pause(ctx, s.options.Duration/2); err != nil {
+			if err := rig.Pause(ctx, s.options.Duration/2); err != nil {
 				return err
 			}
 		}
@@ -110,7 +112,7 @@ func (s *site) halves(ctx context.Context, first, second *metrics) error {
 
 // rest measures what dead endpoints cost when nobody posts.
 func (s *site) rest(ctx context.Context, r *Result) error {
-	if err := pause(ctx, restAfter); err != nil {
+	if err := rig.Pause(ctx, restAfter); err != nil {
 		return err
 	}
 	before, err := scrape(s.worker.Address)
@@ -122,7 +124,7 @@ func (s *site) rest(ctx context.Context, r *Result) error {
 		return err
 	}
 	began := time.Now()
-	if err := pause(ctx, restFor); err != nil {
+	if err := rig.Pause(ctx, restFor); err != nil {
 		return err
 	}
 	usedThen, err := s.platformCPU()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste/posthaste/cmd/lab/rig"
 )
 
 // Statement is what Postgres did for one statement of the feeder, over all the times it was run while we
@@ -199,13 +201,13 @@ func (w *planWatch) look(ctx context.Context, during time.Duration) ([]Statement
 	if err := explain("0"); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, during); err != nil {
+	if err := rig.Pause(ctx, during); err != nil {
 		return nil, err
 	}
 	if err := explain("-1"); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, time.Second); err != nil { // until every process has heard of it
+	if err := rig.Pause(ctx, time.Second); err != nil { // until every process has heard of it
 		return nil, err
 	}
 	var log string
@@ -215,15 +217,4 @@ func (w *planWatch) look(ctx context.Context, during time.Duration) ([]Statement
 	grown := log[min(w.read, len(log)):]
 	w.read = len(log)
 	return summarise(parsePlans(grown)), nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,11 +26,8 @@ type site struct {
 
 // open makes an installation whose worker does not run yet.
 func open(ctx context.Context, o Options, dir string) (*site, error) {
-	// Sizes a small server would have; durability stays as Postgres has it by default.
-	settings := map[string]string{"shared_buffers": "256MB", "max_wal_size": "2GB"}
-	for name, value := range logSettings {
-		settings[name] = value
-	}
+	settings := rig.SmallServer()
+	maps.Copy(settings, logSettings)
 	installation, err := rig.Open(ctx, rig.Options{Dir: dir, Binary: o.Binary, MaxConnections: 100, PostgresSettings: settings})
 	if err != nil {
 		return nil, err
@@ -191,7 +189,7 @@ func (s *site) settle(ctx context.Context, places ...place) error {
 		if !owed {
 			return nil
 		}
-		if err := pause(ctx, settlePoll); err != nil {
+		if err := rig.Pause(ctx, settlePoll); err != nil {
 			return err
 		}
 	}
@@ -227,7 +225,7 @@ func (s *site) watchMemory(ctx context.Context) *memoryWatch {
 				return
 			}
 			w.peak, w.looks = max(w.peak, used), w.looks+1
-			if pause(ctx, time.Second) != nil {
+			if rig.Pause(ctx, time.Second) != nil {
 				return
 			}
 		}

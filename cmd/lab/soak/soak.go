@@ -2,7 +2,6 @@ package soak
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -126,18 +125,6 @@ func (r Report) Failed() (names []string) {
 		}
 	}
 	return names
-}
-
-// WriteJSON writes the report to a file.
-func (r Report) WriteJSON(path string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
 }
 
 // Markdown writes the figures as a table for docs/measurements.
