@@ -81,8 +81,11 @@ func ageOf(b store.Backlog, now time.Time) (at *time.Time, seconds int64) {
 	return &accepted, max(0, int64(now.Sub(accepted)/time.Second))
 }
 
+// waiting is how many deliveries of a backlog go as soon as they may.
+func waiting(b store.Backlog) int { return min(b.Parked+b.Ordered, store.MaxCounted+1) }
+
 func endpointStatusJSON(s store.EndpointStatus) endpointStatusOut {
-	out := endpointStatusOut{State: string(s.State), Waiting: s.Backlog.Parked, Retrying: s.Backlog.Waiting, Reason: orNull(reasons[s.State])}
+	out := endpointStatusOut{State: string(s.State), Waiting: waiting(s.Backlog), Retrying: s.Backlog.Waiting, Reason: orNull(reasons[s.State])}
 	out.OldestAt, out.OldestAge = ageOf(s.Backlog, s.At)
 	switch s.Gate.State {
 	case webhook.GatePaused:
@@ -145,7 +148,7 @@ type backlogOut struct {
 func (s *server) backlog(ctx context.Context, who call, _ struct{}) (int, backlogOut, error) {
 	b, err := who.view.TenantBacklog(ctx)
 	out := backlogOut{
-		Waiting: b.Parked, Retrying: b.Waiting, UnderWay: b.Released,
+		Waiting: waiting(b.Backlog), Retrying: b.Waiting, UnderWay: b.Released,
 		Paused: b.Held[webhook.GatePaused], Open: b.Held[webhook.GateOpen] + b.Held[webhook.GateProbing],
 	}
 	out.OldestAt, out.OldestAge = ageOf(b.Backlog, b.At)

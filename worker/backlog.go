@@ -32,7 +32,7 @@ func (w *Worker) countOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.o.Metrics.Backlog(census.Parked, census.Waiting, census.Released, census.Overdue)
+	w.o.Metrics.Backlog(census.Parked, census.Waiting, census.Ordered, census.Released, census.Overdue)
 	w.o.Metrics.Gates(census.Gates)
 	if !w.o.Queue.Available() {
 		return nil

@@ -11,16 +11,14 @@ import (
 )
 
 const (
-	// streamLimit is at how many streams the feeder looks together, and streamLooks how often it does that
-	// in a row.
-	streamLimit = 64
+	// streamLooks is how often in a row the feeder looks at due streams, if there are that many.
 	streamLooks = 8
 	// freshFor is how long what was read about a stream's deliveries is good for: after that, endpoint and
 	// fences are read again before the next is sent.
 	freshFor = time.Second
 )
 
-// handleStream takes over a task that is sent in order. It takes one slot, since it sends one at a time.
+// handleStream takes over a task that is sent in order. It takes one place, since it sends one at a time.
 func (w *Worker) handleStream(waiting context.Context, lane webhook.Lane, deliveries []webhook.Delivery) {
 	if _, err := w.slots.take(waiting, lane, 1); err != nil {
 		w.o.Dispatcher.PutBackStream(deliveries)
@@ -42,6 +40,7 @@ func (w *Worker) handleStream(waiting context.Context, lane webhook.Lane, delive
 type streamTask struct {
 	w    *Worker
 	lane webhook.Lane
+	slow bool               // its place is a slow one
 	rest []webhook.Delivery // what has not been sent, with the fences it has now
 
 	jobs []store.Job // of rest, as last read
@@ -60,7 +59,7 @@ func (t *streamTask) run() {
 		return
 	}
 	for {
-		r := t.w.bring(&flight{job: job, ring: t.ring, lease: t.ends[job.Delivery.DeliveryKey], place: place{lane: t.lane}})
+		r := t.bring(job)
 		if r.Outcome.Final && r.Attempt.Status == webhook.StatusFail && ended(job) == webhook.ClassNone &&
 			job.Endpoint.OnExhausted == webhook.ExhaustedBlocks {
 			r.Outcome, r.Attempt.Final = webhook.Outcome{Blocked: true}, false
@@ -72,11 +71,31 @@ func (t *streamTask) run() {
 			t.putBack()
 			r.Last = true
 		}
-		t.w.finish(result{r, place{lane: t.lane}})
+		t.w.finish(result{r, place{t.lane, t.slow}})
 		if !ok {
 			return
 		}
 	}
+}
+
+// bring sends one. If that lasts, the task moves to a slow place, and leaves its own to another, as any
+// request does; it stays there.
+func (t *streamTask) bring(job store.Job) store.Recorded {
+	f := flight{job: job, ring: t.ring, lease: t.ends[job.Delivery.DeliveryKey], place: place{t.lane, t.slow}}
+	if t.slow {
+		return t.w.bring(&f)
+	}
+	moved := make(chan bool, 1)
+	lasts := time.AfterFunc(t.w.o.SlowAfter, func() {
+		var want [3]int
+		want[t.lane] = 1
+		moved <- t.w.slots.move(want, 0)[t.lane] == 1
+	})
+	r := t.w.bring(&f)
+	if !lasts.Stop() {
+		t.slow = <-moved
+	}
+	return r
 }
 
 // putBack puts back what was not sent. If that fails it goes when its lease ends.
@@ -182,14 +201,10 @@ func (t *streamTask) renew(countStart bool) bool {
 // something that nobody else has seen to.
 func (f *feeder) feedStreams(ctx context.Context) error {
 	for range streamLooks {
-		keys, err := f.w.o.Store.DueStreams(ctx, streamLimit)
-		if err != nil || len(keys) == 0 || f.w.o.Dispatcher.Room(ctx) == 0 {
-			return err
-		}
-		released, _ := f.w.o.Dispatcher.FeedStreams(ctx, keys, webhook.LaneFed, f.w.lease(), false)
+		released, more, err := f.wakes.FeedDueStreams(ctx, f.w.lease())
 		f.w.o.Metrics.Released(telemetry.ReleasedWake, released)
-		if len(keys) < streamLimit {
-			return nil
+		if err != nil || !more {
+			return err
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +112,27 @@ func TestNothingOvertakesWhatIsRetried(t *testing.T) {
 	}
 }
 
+// A line goes at its limit, over all that looks at it: who accepts, whose task ends, and the feeder.
+func TestAnOrderedEndpointKeepsToItsRate(t *testing.T) {
+	p := start(t)
+	r, got := judged(t, func(string, int) bool { return true })
+	const n, rate, burst = 30, 50, 5
+	p.endpoint(r.URL, fifo, func(e *webhook.Endpoint) { e.ThrottleRate, e.ThrottleBurst = rate, burst })
+	var want []string
+	begun := time.Now()
+	for i := range n {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.drained()
+	if took, least := time.Since(begun), time.Second*(n-burst)/rate; took < least || took > 10*least {
+		t.Errorf("it took %s, where the limit is %s", took, least)
+	}
+	if requests, _ := r.requests(); len(requests) != n || !slices.Equal(got.all(), want) {
+		t.Errorf("%d requests, taken in the order %v", len(requests), got.all())
+	}
+}
+
 // What has used up its attempts blocks the stream, and nothing else does.
 func TestAnExhaustedHeadBlocksUntilItIsTakenByHand(t *testing.T) {
 	p := start(t)
@@ -165,6 +187,32 @@ func TestAnExhaustedHeadIsSkippedIfTheEndpointSaysSo(t *testing.T) {
 	}
 }
 
+// A receiver that hangs holds no place that others need, and gives back the one that it has.
+func TestALineThatHangsLeavesItsPlace(t *testing.T) {
+	p := assemble(t, func(o *Options) { o.Concurrency, o.SlowAfter = 1, 50*time.Millisecond })
+	p.run()
+	answer := make(chan struct{})
+	hangs, _ := judged(t, func(string, int) bool { <-answer; return true })
+	line := p.endpoint(hangs.URL, fifo)
+	p.publish(numbered(0))
+	p.until("it hangs", func() bool { _, bodies := hangs.requests(); return len(bodies) == 1 })
+	r, got := judged(t, func(string, int) bool { return true })
+	p.endpoint(r.URL)
+	p.publish(numbered(1))
+	p.until("the other gets its message", func() bool { return len(got.all()) == 1 })
+	if n := p.worker.slots.slowInUse(); n != 1 {
+		t.Errorf("%d slow places are taken, want that of the line", n)
+	}
+	close(answer)
+	p.drained()
+	p.until("the places are given back", func() bool { return p.worker.slots.slowInUse() == 0 })
+	if n := p.states(line); len(n) != 0 {
+		t.Errorf("still owed: %v", n)
+	}
+	p.publish(numbered(2))
+	p.drained()
+}
+
 // What its worker took with it goes again when the lease ends, in its place.
 func TestAWorkerThatDiesLosesNoPlace(t *testing.T) {
 	p := assemble(t)
@@ -197,7 +245,7 @@ func TestAZombieSendsNothingThatIsNotItsOwn(t *testing.T) {
 	p.until("a task is out", func() bool { return p.states(e)[webhook.StateReleased] > 0 })
 	released := func() (task []webhook.Delivery) {
 		p.exec(`UPDATE delivery SET due_at = now() WHERE state = 1`)
-		tasks, _, err := p.store.FeedStreams(t.Context(), []store.StreamKey{{Tenant: e.TenantID, Endpoint: e.ID}}, p.worker.lease(), true)
+		tasks, _, err := p.store.FeedStreams(t.Context(), []store.StreamKey{{Tenant: e.TenantID, Endpoint: e.ID}}, p.worker.lease(), true, nil)
 		if err != nil || len(tasks) != 1 {
 			t.Fatal(tasks, err)
 		}
@@ -220,6 +268,105 @@ func TestAZombieSendsNothingThatIsNotItsOwn(t *testing.T) {
 	again := streamTask{w: p.worker, rest: zombie.rest}
 	if j, ok := again.next(); ok {
 		t.Errorf("it would send %v", j.Delivery)
+	}
+}
+
+// order switches an endpoint's ordering.
+func (p *platform) order(e webhook.Endpoint, to webhook.Ordering) {
+	p.t.Helper()
+	_, err := p.view.PatchEndpoint(p.t.Context(), p.app.ID.String(), e.ID.String(), func(n *store.NewEndpoint) error {
+		n.Ordering = to
+		return nil
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// A line begins when what was owed before it is gone, however long that takes.
+func TestSwitchingAnOrderOnWaitsForWhatIsOwed(t *testing.T) {
+	p := start(t)
+	answer := make(chan struct{})
+	r, got := judged(t, func(body string, _ int) bool {
+		if body == numbered(0) {
+			<-answer
+		}
+		return true
+	})
+	e := p.endpoint(r.URL)
+	open := p.publish(numbered(0))
+	p.until("it is under way", func() bool { _, bodies := r.requests(); return len(bodies) == 1 })
+	p.order(e, webhook.OrderingFIFO)
+	want := []string{numbered(0)}
+	for i := 1; i <= 3; i++ {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.until("the line is looked at", func() bool { return p.count("stream WHERE held_since IS NOT NULL") == 1 })
+	// Whoever accepted without having seen the order has committed by then.
+	p.exec(`UPDATE stream SET held_since = held_since - interval '1 min', due_at = now()`)
+	p.until("the line knows what it waits for", func() bool {
+		return p.count("stream WHERE held_from = $1", open.ID.UUID()) == 1
+	})
+	if s := p.states(e); s[webhook.StateFIFO] != 3 || s[webhook.StateReleased] != 1 {
+		t.Errorf("states %v", s)
+	}
+	close(answer)
+	p.drained()
+	if !slices.Equal(got.all(), want) {
+		t.Errorf("taken in the order %v", got.all())
+	}
+}
+
+// What was in a line goes by itself when there is none any more, what blocked it included.
+func TestSwitchingAnOrderOffLetsTheLineGo(t *testing.T) {
+	p := start(t)
+	var mended atomic.Bool
+	r, got := judged(t, func(body string, _ int) bool { return body != numbered(1) || mended.Load() })
+	e := p.endpoint(r.URL, fifo)
+	const n = 40
+	for i := range n {
+		p.publish(numbered(i))
+	}
+	p.until("the head is exhausted", func() bool { return p.states(e)[webhook.StateBlocked] == 1 })
+	mended.Store(true)
+	p.order(e, webhook.OrderingNone)
+	p.drained()
+	if len(got.all()) != n {
+		t.Errorf("%d of %d were taken", len(got.all()), n)
+	}
+	if p.count("stream") != 0 {
+		t.Error("the stream is still there")
+	}
+	p.publish(numbered(n))
+	p.drained()
+}
+
+func TestAPausedLineWaitsAndGoesOnInOrder(t *testing.T) {
+	p := start(t)
+	r, got := judged(t, func(string, int) bool { return true })
+	e := p.endpoint(r.URL, fifo)
+	want := []string{numbered(0)}
+	p.publish(numbered(0))
+	p.drained()
+	if err := p.view.PauseEndpoint(t.Context(), p.app.ID.String(), e.ID.String(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 40; i++ {
+		want = append(want, numbered(i))
+		p.publish(numbered(i))
+	}
+	p.exec(`UPDATE stream SET due_at = now()`) // as a sweep does now and then
+	p.until("it waits for somebody", func() bool { return p.count("stream WHERE due_at = 'infinity'") == 1 })
+	if s := p.states(e); s[webhook.StateFIFO] != 40 || len(got.all()) != 1 {
+		t.Errorf("paused, %v are owed and %d taken", s, len(got.all()))
+	}
+	if err := p.view.ResumeEndpoint(t.Context(), p.app.ID.String(), e.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	p.drained()
+	if !slices.Equal(got.all(), want) {
+		t.Errorf("taken in the order %v", got.all())
 	}
 }
 

@@ -100,6 +100,56 @@ func (d *Dispatcher) admit(ctx context.Context, wants []want) []grant {
 	return out
 }
 
+// admitEvenly is admit for many endpoints at once, of which sharing counts those under limits that they
+// share with others of their tenant. Such a limit is shared evenly: the first would take all of it. That
+// lowers wants. Who gets nothing waits in line, and who got something goes behind who got nothing.
+func (d *Dispatcher) admitEvenly(ctx context.Context, wants []want, sharing map[webhook.TenantID]int) []grant {
+	for i := range wants {
+		w := &wants[i]
+		if k := sharing[w.tenant]; k > 1 {
+			w.n = min(w.n, max(1, sharedBurst(w.rates)/k))
+		}
+	}
+	denied := make(map[webhook.TenantID]int)
+	grants := d.admit(ctx, wants)
+	for i, w := range wants {
+		g := &grants[i]
+		if g.n == w.n {
+			continue
+		}
+		if g.n == 0 {
+			g.wait += inLine(w.rates, denied[w.tenant])
+			denied[w.tenant]++
+		}
+		g.wait = min(g.wait, limitedLatest)
+	}
+	for i, w := range wants {
+		if g := &grants[i]; g.wait > 0 && g.n > 0 {
+			g.wait = min(g.wait+inLine(w.rates, denied[w.tenant]), limitedLatest)
+		}
+	}
+	return grants
+}
+
+// inLine is how long those before take at a limit that many share.
+func inLine(r webhook.Rates, before int) time.Duration {
+	if r.OverTenant.PerSecond == 0 {
+		return 0
+	}
+	return time.Duration(before) * time.Second / time.Duration(r.OverTenant.PerSecond)
+}
+
+// sharedBurst is how much the limits that an endpoint shares with others grant at once.
+func sharedBurst(r webhook.Rates) int {
+	n := unbounded
+	for _, rate := range []webhook.Rate{r.OverTenant, r.OverApplication} {
+		if rate.PerSecond > 0 {
+			n = min(n, burstOf(rate))
+		}
+	}
+	return n
+}
+
 // giveBack returns what was granted and not used. If it cannot be, a little less than allowed goes.
 func (d *Dispatcher) giveBack(ctx context.Context, unused []want) {
 	if len(unused) == 0 {

@@ -1,6 +1,7 @@
-// Package dispatch decides who may go now. Postgres is the queue of record; Redis holds a bounded
-// window of it, and this package keeps that bound: accept and feeder ask it before they release, and
-// hand it what they released.
+// Package dispatch decides who may go now. Postgres is the queue of record, and Redis holds a bounded
+// window of it. Accept and feeder ask this package before they release, and hand it what they released.
+// It keeps the windows, asks the limits, shares the room among tenants and endpoints, settles the wakes
+// of what is parked, and lets ordered endpoints' streams go on.
 package dispatch
 
 import (
@@ -8,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -213,18 +215,19 @@ func (d *Dispatcher) pushOffered(batch []offer) {
 	if limited != nil {
 		all = append(all, d.admitted(ctx, limited, rates)...)
 	}
-	if unread != nil {
-		all = append(all, d.admittedUnread(ctx, unread)...)
-	}
-	d.push(ctx, Tasks(all))
+	all = append(all, d.admittedUnread(ctx, unread)...)
+	d.push(ctx, Tasks(all), d.parkAgain)
 }
 
 // admittedUnread is admitted for deliveries whose limits have to be read first.
 func (d *Dispatcher) admittedUnread(ctx context.Context, deliveries []webhook.Delivery) []webhook.Delivery {
+	if len(deliveries) == 0 {
+		return nil
+	}
 	rates, err := d.store.Rates(ctx, deliveries)
 	if err != nil {
 		d.log.Warn("limits could not be read; deliveries are put off", "count", len(deliveries), "error", err)
-		d.PutBack(deliveries, store.Hold{})
+		d.parkAgain(deliveries)
 		return nil
 	}
 	return d.admitted(ctx, deliveries, rates)
@@ -234,27 +237,29 @@ func (d *Dispatcher) admittedUnread(ctx context.Context, deliveries []webhook.De
 // pushed is parked again. What background tasks owe is asked for at its limits first; all else has been.
 func (d *Dispatcher) Push(ctx context.Context, fed []store.Fed) {
 	var bulk []webhook.Delivery
-	rest := make([]store.Fed, 0, len(fed))
+	goes := make([]store.Fed, 0, len(fed))
 	for _, f := range fed {
 		if f.Lane == webhook.LaneBulk && f.Lost <= webhook.AloneAfter {
 			bulk = append(bulk, f.Delivery)
 			continue
 		}
-		rest = append(rest, f)
+		goes = append(goes, f)
 	}
-	d.push(ctx, FedTasks(rest))
-	d.PushTask(ctx, bulk)
+	for _, delivery := range d.admittedUnread(ctx, bulk) {
+		goes = append(goes, store.Fed{Delivery: delivery})
+	}
+	d.push(ctx, FedTasks(goes), d.parkAgain)
 }
 
 // PushTask hands over what a background task released, as far as its limits let it go now, and returns
 // when that is done, or undone.
 func (d *Dispatcher) PushTask(ctx context.Context, deliveries []webhook.Delivery) {
-	if len(deliveries) > 0 {
-		d.push(ctx, Tasks(d.admittedUnread(ctx, deliveries)))
-	}
+	d.push(ctx, Tasks(d.admittedUnread(ctx, deliveries)), d.parkAgain)
 }
 
-func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
+// push hands tasks to the queue. If it cannot, all that is in them is undone: some may have been pushed
+// all the same, and their fence no longer holds then.
+func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery, undo func([]webhook.Delivery)) {
 	if len(tasks) == 0 {
 		return
 	}
@@ -264,15 +269,11 @@ func (d *Dispatcher) push(ctx context.Context, tasks [][]webhook.Delivery) {
 	if err == nil {
 		return
 	}
-	var unpushed []webhook.Delivery
-	for _, task := range tasks {
-		unpushed = append(unpushed, task...)
-	}
+	unpushed := slices.Concat(tasks...)
 	if !errors.Is(err, queue.ErrUnavailable) {
-		d.log.Warn("deliveries could not be pushed and are parked", "count", len(unpushed), "error", err)
+		d.log.Warn("deliveries could not be pushed and are put back", "count", len(unpushed), "error", err)
 	}
-	// Some may have been pushed all the same: their fence no longer holds once they are parked.
-	d.PutBack(unpushed, store.Hold{})
+	undo(unpushed)
 }
 
 // countPushed takes room for tasks that are about to be pushed.
@@ -287,6 +288,9 @@ func (d *Dispatcher) countPushed(tasks [][]webhook.Delivery) {
 		}
 	}
 }
+
+// parkAgain is PutBack of what goes as soon as there is room.
+func (d *Dispatcher) parkAgain(deliveries []webhook.Delivery) { d.PutBack(deliveries, store.Hold{}) }
 
 // PutBack parks deliveries that were handed out and will not be begun, so that they need not wait for
 // the end of their lease.

@@ -17,14 +17,15 @@ const (
 	wakesEach = 4
 )
 
-// Feeder releases parked deliveries of endpoints whose wake is due. Only the process that leads has one
+// Feeder releases parked deliveries of endpoints whose wake is due, and what is due in streams. Only the process that leads has one
 // at work; it is not safe for concurrent use.
 type Feeder struct {
 	d       *Dispatcher
 	planner planner
 	// from is how far each endpoint's parked deliveries have been released.
-	from  map[endpoint]webhook.MessageID
-	after webhook.TenantID // the last tenant looked at, when not all can be
+	from map[endpoint]webhook.MessageID
+	// after and afterStream are the last tenants looked at, when not all can be.
+	after, afterStream webhook.TenantID
 }
 
 type endpoint struct {
@@ -133,54 +134,14 @@ func (f *Feeder) ask(ctx context.Context, wakes []store.Wake, room int) []look {
 		if n == 0 || w.Gate != webhook.GateNone || !w.Rates.Any() {
 			continue
 		}
-		if k := sharing[w.Tenant]; k > 1 {
-			// The limit they share is shared evenly: the first would take all of it.
-			n = min(n, max(1, sharedBurst(w.Rates)/k))
-			looks[i].asked = n
-		}
 		wants = append(wants, want{tenant: w.Tenant, endpoint: w.Endpoint, rates: w.Rates, n: n})
 		at = append(at, i)
 	}
-	denied := make(map[webhook.TenantID]int)
-	grants := f.d.admit(ctx, wants)
+	grants := f.d.admitEvenly(ctx, wants, sharing)
 	for j, i := range at {
-		l := &looks[i]
-		l.granted = grants[j].n
-		if l.granted == l.asked {
-			continue
-		}
-		l.wait = grants[j].wait
-		if l.granted == 0 {
-			l.wait += inLine(wakes[i].Rates, denied[wakes[i].Tenant])
-			denied[wakes[i].Tenant]++
-		}
-		l.wait = min(l.wait, limitedLatest)
-	}
-	for _, i := range at { // who got something goes behind who got nothing
-		if l := &looks[i]; l.wait > 0 && l.granted > 0 {
-			l.wait = min(l.wait+inLine(wakes[i].Rates, denied[wakes[i].Tenant]), limitedLatest)
-		}
+		looks[i].asked, looks[i].granted, looks[i].wait = wants[j].n, grants[j].n, grants[j].wait
 	}
 	return looks
-}
-
-// inLine is how long those before take at a limit that many share.
-func inLine(r webhook.Rates, before int) time.Duration {
-	if r.OverTenant.PerSecond == 0 {
-		return 0
-	}
-	return time.Duration(before) * time.Second / time.Duration(r.OverTenant.PerSecond)
-}
-
-// sharedBurst is how much the limits that an endpoint shares with others grant at once.
-func sharedBurst(r webhook.Rates) int {
-	n := unbounded
-	for _, rate := range []webhook.Rate{r.OverTenant, r.OverApplication} {
-		if rate.PerSecond > 0 {
-			n = min(n, burstOf(rate))
-		}
-	}
-	return n
 }
 
 // settle puts away the wakes that were looked at. What was released is released: it goes to the queue

@@ -21,6 +21,7 @@ const MaxCounted = 10_000
 type Backlog struct {
 	Parked  int                // goes as soon as it may: behind a limit, a pause, an open breaker or a full window
 	Waiting int                // goes at a known time: a retry, or what is to be delivered later
+	Ordered int                // waits for its turn in an ordered endpoint's line, or blocks it
 	Oldest  *webhook.MessageID // of what was counted
 }
 
@@ -33,12 +34,21 @@ type EndpointStatus struct {
 	At      time.Time // when it was read
 }
 
-// countBacklogSQL counts what is in a state and finds the oldest of it, in the order of the partial index
-// that the state has, and no further than it counts.
-func countBacklogSQL(state webhook.State, where string) string {
+// pendingKind is a kind of what waits, and the order in which the partial index that it has gives it.
+type pendingKind struct{ is, order string }
+
+var (
+	isParked  = pendingKind{"d.state = 3", "d.tenant_id, d.endpoint_id, d.message_id"}
+	isWaiting = pendingKind{"d.state = 2", "d.tenant_id, d.endpoint_id, d.message_id"}
+	isOrdered = pendingKind{"d.state IN (4, 5) AND d.seq IS NOT NULL", "d.tenant_id, d.endpoint_id, d.seq"}
+)
+
+// countBacklogSQL counts what is of a kind and finds the oldest of it, in the order of its index, and no
+// further than it counts.
+func countBacklogSQL(kind pendingKind, where string) string {
 	return fmt.Sprintf(`SELECT count(*), (array_agg(d.message_id ORDER BY d.message_id))[1] FROM (
-		SELECT d.message_id FROM delivery d WHERE d.tenant_id = ?%s AND d.state = %d
-		ORDER BY d.tenant_id, d.endpoint_id, d.message_id LIMIT ?) d`, where, state)
+		SELECT d.message_id FROM delivery d WHERE d.tenant_id = ?%s AND %s
+		ORDER BY %s LIMIT ?) d`, where, kind.is, kind.order)
 }
 
 // backlog counts what waits for the whole tenant, or for one of its endpoints.
@@ -53,9 +63,9 @@ func (v View) backlog(tx *gorm.DB, endpoint *webhook.EndpointID) (b Backlog, err
 			return b, err
 		}
 	}
-	for state, n := range map[webhook.State]*int{webhook.StateParked: &b.Parked, webhook.StateWaiting: &b.Waiting} {
+	for kind, n := range map[pendingKind]*int{isParked: &b.Parked, isWaiting: &b.Waiting, isOrdered: &b.Ordered} {
 		var oldest *webhook.MessageID
-		if err := tx.Raw(countBacklogSQL(state, where), args...).Row().Scan(n, &oldest); err != nil {
+		if err := tx.Raw(countBacklogSQL(kind, where), args...).Row().Scan(n, &oldest); err != nil {
 			return b, err
 		}
 		if oldest != nil && (b.Oldest == nil || oldest.String() < b.Oldest.String()) {
@@ -163,13 +173,17 @@ const (
 		) d WHERE d.task_id IS NOT NULL
 	) ORDER BY k.id FOR NO KEY UPDATE`
 
-	// cancelSQL ends what is in a state, the oldest first. What somebody is just taking up is left: it is
+	// lockStreamSQL locks an endpoint's stream before what is in it, so that nothing is released meanwhile, and
+	// has it looked at afterwards.
+	lockStreamSQL = `UPDATE stream SET due_at = now() WHERE tenant_id = ? AND endpoint_id = ?`
+
+	// cancelSQL ends what is of a kind, the oldest first. What somebody is just taking up is left: it is
 	// under way. The ids are of one moment and told apart by chance.
 	cancelSQL = `
 WITH gone AS (
 	DELETE FROM delivery WHERE tenant_id = @tenant AND ctid = ANY (ARRAY (
-		SELECT d.ctid FROM delivery d WHERE d.tenant_id = @tenant AND d.endpoint_id = @endpoint AND d.state = %d
-		ORDER BY d.tenant_id, d.endpoint_id, d.message_id LIMIT @limit FOR UPDATE SKIP LOCKED
+		SELECT d.ctid FROM delivery d WHERE d.tenant_id = @tenant AND d.endpoint_id = @endpoint AND %s
+		ORDER BY %s LIMIT @limit FOR UPDATE SKIP LOCKED
 	)) RETURNING tenant_id, message_id, endpoint_id, trigger, attempt, task_id
 ), ended AS (
 	SELECT tenant_id, task_id, false AS ok, message_id::text AS at FROM gone
@@ -202,8 +216,11 @@ func (v View) CancelPending(ctx context.Context, appRef, ref string) (canceled i
 		if err := tx.Exec(lockTasksSQL, map[string]any{"tenant": e.TenantID, "endpoint": e.ID, "limit": MaxCanceled}).Error; err != nil {
 			return err
 		}
-		for _, state := range []webhook.State{webhook.StateParked, webhook.StateWaiting} {
-			done := tx.Exec(fmt.Sprintf(cancelSQL, state), map[string]any{
+		if err := tx.Exec(lockStreamSQL, e.TenantID, e.ID).Error; err != nil {
+			return err
+		}
+		for _, kind := range []pendingKind{isParked, isWaiting, isOrdered} {
+			done := tx.Exec(fmt.Sprintf(cancelSQL, kind.is, kind.order), map[string]any{
 				"tenant": gorm.Expr("?::uuid", e.TenantID), "endpoint": gorm.Expr("?::uuid", e.ID), "app": gorm.Expr("?::uuid", e.ApplicationID),
 				"limit": gorm.Expr("?::integer", MaxCanceled-canceled), "id": gorm.Expr("?::uuid::text", webhook.NewAttemptIDAt(v.store.now())),
 				"status": gorm.Expr("?::smallint", int16(webhook.StatusCanceled)), "class": gorm.Expr("?::text", string(webhook.ClassCanceled)),

@@ -19,15 +19,20 @@ type Census struct {
 	Gates    map[webhook.GateState]int // endpoints by what holds them
 	Parked   int
 	Waiting  int
+	Ordered  int
 	Released int           // of what is due soonest
 	Overdue  time.Duration // of what has been due for longest; 0 = nothing is
 }
 
+// In a line its stream's time counts, and not that of what waits in it for a pause to end.
 const censusSQL = `
 SELECT (SELECT count(*) FROM (SELECT FROM delivery WHERE state = 3 ORDER BY tenant_id, endpoint_id, message_id LIMIT $1) d),
 	(SELECT count(*) FROM (SELECT FROM delivery WHERE state = 2 ORDER BY tenant_id, endpoint_id, message_id LIMIT $1) d),
+	(SELECT count(*) FROM (SELECT FROM delivery WHERE state IN (4, 5) AND seq IS NOT NULL ORDER BY tenant_id, endpoint_id, seq LIMIT $1) d),
 	(SELECT count(*) FROM (SELECT state FROM delivery WHERE due_at > now() ORDER BY due_at LIMIT $1) d WHERE d.state = 1),
-	COALESCE((SELECT extract(epoch FROM now() - due_at) FROM delivery WHERE due_at <= now() ORDER BY due_at LIMIT 1), 0)::float8`
+	COALESCE(extract(epoch FROM now() - LEAST(
+		(SELECT due_at FROM delivery WHERE due_at <= now() AND seq IS NULL ORDER BY due_at LIMIT 1),
+		(SELECT due_at FROM stream WHERE due_at <= now() ORDER BY due_at LIMIT 1))), 0)::float8`
 
 // Census counts what is open. Its reads end at their limits, in the order of their indexes.
 func (s *Store) Census(ctx context.Context) (c Census, err error) {
@@ -39,7 +44,7 @@ func (s *Store) Census(ctx context.Context) (c Census, err error) {
 			}
 		}
 		var overdue float64
-		if err := tx.QueryRow(ctx, censusSQL, MaxCensus).Scan(&c.Parked, &c.Waiting, &c.Released, &overdue); err != nil {
+		if err := tx.QueryRow(ctx, censusSQL, MaxCensus).Scan(&c.Parked, &c.Waiting, &c.Ordered, &c.Released, &overdue); err != nil {
 			return err
 		}
 		c.Overdue = time.Duration(overdue * float64(time.Second))

@@ -31,5 +31,11 @@ const (
 	EraseAnswersSQL  = eraseAnswersSQL
 )
 
+// The statements that find streams and their heads.
+const (
+	StreamRowsSQL         = streamRowsSQL
+	DueStreamsByTenantSQL = dueStreamsByTenantSQL
+)
+
 // AnyDueSQL is what the feeder asks before it looks.
 const AnyDueSQL = anyDueSQL

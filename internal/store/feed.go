@@ -95,12 +95,14 @@ func (s *Store) FeedDue(ctx context.Context, from Scan, limit int, lease time.Du
 const anyDueSQL = `
 SELECT COALESCE((SELECT due_at FROM delivery WHERE due_at >= $1 AND seq IS NULL ORDER BY due_at LIMIT 1) <= now(), false),
 	COALESCE((SELECT due_at FROM endpoint_wake ORDER BY due_at LIMIT 1) <= now(), false),
-	(SELECT extract(epoch FROM NULLIF(due_at, 'infinity') - now()) FROM endpoint_wake WHERE due_at > now() ORDER BY due_at LIMIT 1)::float8,
+	extract(epoch FROM LEAST(
+		(SELECT NULLIF(due_at, 'infinity') FROM endpoint_wake WHERE due_at > now() ORDER BY due_at LIMIT 1),
+		(SELECT NULLIF(due_at, 'infinity') FROM stream WHERE due_at > now() ORDER BY due_at LIMIT 1)) - now())::float8,
 	now()`
 
-// Due reports whether any delivery or any wake is due, how long it is until the next wake, and from
-// where the next look may go on. Asking costs three looks at an index, so that an idle feeder costs next
-// to nothing.
+// Due reports whether any delivery or any wake is due, how long it is until the next wake, or the next
+// look at a stream, and from where the next look may go on. Asking costs four looks at an index, so that
+// an idle feeder costs next to nothing.
 func (s *Store) Due(ctx context.Context, from Scan) (deliveries, wakes bool, wake time.Duration, next Scan, err error) {
 	var now time.Time
 	var until *float64

@@ -48,10 +48,15 @@ CROSS JOIN LATERAL (
 	streamFactsSQL = `
 SELECT k.ord - 1, e.ordering = 'fifo', e.deleted_at IS NOT NULL, NOT e.disabled AND e.deleted_at IS NULL, e.on_exhausted, COALESCE(g.state, 0),
 	COALESCE(extract(epoch FROM g.next_at - clock_timestamp()), 0)::float8,
-	s.held_from, extract(epoch FROM clock_timestamp() - s.held_since)::float8
+	s.held_from, extract(epoch FROM clock_timestamp() - s.held_since)::float8,
+	e.app_id, ARRAY [l.deliver_rate, l.deliver_burst, l.app_rate, l.app_burst, e.throttle_rate, e.throttle_burst]
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS k(tenant_id, endpoint_id, ord)
 CROSS JOIN LATERAL (SELECT * FROM stream s WHERE s.tenant_id = k.tenant_id AND s.endpoint_id = k.endpoint_id OFFSET 0) s
 CROSS JOIN LATERAL (SELECT * FROM endpoint e WHERE e.tenant_id = k.tenant_id AND e.id = k.endpoint_id OFFSET 0) e
+LEFT JOIN LATERAL (
+	SELECT n.deliver_rate, n.deliver_burst, a.throttle_rate AS app_rate, a.throttle_burst AS app_burst
+	FROM application a JOIN tenant n ON n.id = a.tenant_id WHERE a.tenant_id = k.tenant_id AND a.id = e.app_id OFFSET 0
+) l ON true
 LEFT JOIN LATERAL (SELECT * FROM endpoint_gate g WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id OFFSET 0) g ON true`
 
 	streamRowsSQL = `
@@ -120,9 +125,34 @@ const dissolveShare = 1000
 // noMessage is less than any message's id.
 const noMessage = "00000000-0000-0000-0000-000000000000"
 
-// DueStreams are the first streams that are to be looked at, at most limit.
+// dueStreamsByTenantSQL goes from tenant to tenant through an index that has only streams with something
+// in them.
+const dueStreamsByTenantSQL = `
+WITH RECURSIVE next AS (
+	(SELECT tenant_id, 1 AS n FROM stream WHERE tenant_id > $1 AND due_at <= now() ORDER BY tenant_id LIMIT 1)
+	UNION ALL
+	SELECT t.tenant_id, next.n + 1 FROM next CROSS JOIN LATERAL (
+		SELECT s.tenant_id FROM stream s WHERE s.tenant_id > next.tenant_id AND s.due_at <= now() ORDER BY s.tenant_id LIMIT 1
+	) t WHERE next.n < $2
+)
+SELECT s.tenant_id, s.endpoint_id FROM next CROSS JOIN LATERAL (
+	SELECT * FROM stream s WHERE s.tenant_id = next.tenant_id AND s.due_at <= now() ORDER BY s.due_at LIMIT $3
+) s ORDER BY next.n, s.due_at`
+
+// DueStreams are the first streams that are to be looked at, at most limit. If there are more, those of one
+// tenant may hide the others'; DueStreamsByTenant shows some of each.
 func (s *Store) DueStreams(ctx context.Context, limit int) ([]StreamKey, error) {
-	rows, err := s.pool.Query(ctx, `SELECT tenant_id, endpoint_id FROM stream WHERE due_at <= now() ORDER BY due_at LIMIT $1`, limit)
+	return s.dueStreams(ctx, `SELECT tenant_id, endpoint_id FROM stream WHERE due_at <= now() ORDER BY due_at LIMIT $1`, limit)
+}
+
+// DueStreamsByTenant are at most each streams that are to be looked at of each of at most tenants tenants
+// that have any, behind the tenant after and in the order of the tenants.
+func (s *Store) DueStreamsByTenant(ctx context.Context, after webhook.TenantID, tenants, each int) ([]StreamKey, error) {
+	return s.dueStreams(ctx, dueStreamsByTenantSQL, after.UUID(), tenants, each)
+}
+
+func (s *Store) dueStreams(ctx context.Context, sql string, args ...any) ([]StreamKey, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for due streams: %w", err)
 	}
@@ -146,6 +176,7 @@ type stream struct {
 	StreamKey
 	webhook.Stream
 	ordered, deleted bool
+	rates            webhook.Rates
 	heldFrom         *[16]byte
 	heldFor          *float64 // seconds; nil = it has not been looked at since
 	rows             []webhook.StreamRow
@@ -153,13 +184,34 @@ type stream struct {
 	step             webhook.StreamStep
 }
 
+// dissolves reports whether a stream is no more, so that what is in it goes by itself.
+func (f *stream) dissolves() bool { return !f.ordered || f.deleted && len(f.rows) == 0 }
+
+// StreamWant is how much may go of a stream but for its limits.
+type StreamWant struct {
+	StreamKey
+	Rates webhook.Rates
+	N     int
+}
+
+// StreamGrant is how much of it may go, and if that is nothing, after what time to ask again.
+type StreamGrant struct {
+	N    int
+	Wait time.Duration
+}
+
+// AdmitStreams asks the limits of streams and answers each want. It is called while the streams are locked,
+// which whoever puts something into them waits for: it must be quick.
+type AdmitStreams func(ctx context.Context, wants []StreamWant) []StreamGrant
+
 // FeedStreams releases what may go of some streams: of each a task of deliveries, in order, for one worker
 // to send one after the other. Streams that do not exist are left out, and so are, unless wait is set,
-// those that somebody is putting something into; they are returned as busy.
+// those that somebody is putting something into; they are returned as busy. If any has limits, admit is
+// asked, once, how much may go of each that has; what is not released of that is the caller's to give back.
 //
 // Anybody may call it at any time for any stream: each is locked while it is looked at, and nothing is
 // released while anything of it is out.
-func (s *Store) FeedStreams(ctx context.Context, keys []StreamKey, lease time.Duration, wait bool) (tasks [][]webhook.Delivery, busy []StreamKey, err error) {
+func (s *Store) FeedStreams(ctx context.Context, keys []StreamKey, lease time.Duration, wait bool, admit AdmitStreams) (tasks [][]webhook.Delivery, busy []StreamKey, err error) {
 	if len(keys) == 0 {
 		return nil, nil, nil
 	}
@@ -194,6 +246,7 @@ func (s *Store) FeedStreams(ctx context.Context, keys []StreamKey, lease time.Du
 		if err != nil {
 			return err
 		}
+		keepToLimits(ctx, streams, admit)
 		for _, f := range streams {
 			if f.step.Release > 0 && f.Gate == webhook.GateOpen {
 				probes = append(probes, WakePut{Tenant: f.Tenant, Endpoint: f.Endpoint})
@@ -227,10 +280,13 @@ func (s *Store) lookAtStreams(ctx context.Context, tx pgx.Tx, locked []StreamKey
 			exhausted string
 			gate      int16
 			gateLeft  float64
+			app       webhook.ApplicationID
+			rates     []*int32
 		)
-		into := []any{&ord, &f.ordered, &f.deleted, &f.Deliverable, &exhausted, &gate, &gateLeft, &f.heldFrom, &f.heldFor}
+		into := []any{&ord, &f.ordered, &f.deleted, &f.Deliverable, &exhausted, &gate, &gateLeft, &f.heldFrom, &f.heldFor,
+			(*[16]byte)(&app), &rates}
 		_, err := pgx.ForEachRow(rows, into, func() error {
-			f.StreamKey = locked[ord]
+			f.StreamKey, f.rates = locked[ord], ratesOf(rates, app)
 			f.OnExhausted, f.Gate, f.GateLeft = webhook.OnExhausted(exhausted), webhook.GateState(gate), seconds(gateLeft)
 			streams[ord] = f
 			return nil
@@ -260,9 +316,33 @@ func (s *Store) lookAtStreams(ctx context.Context, tx pgx.Tx, locked []StreamKey
 		if err := s.lookForHeld(ctx, tx, f); err != nil {
 			return nil, err
 		}
-		f.step = f.Next(f.rows)
+		if !f.dissolves() {
+			f.step = f.Next(f.rows)
+		}
 	}
 	return streams, nil
+}
+
+// keepToLimits lets no more of streams go than their limits do. A probe and what ends without a request ask
+// none. Less than might go is the part at the head.
+func keepToLimits(ctx context.Context, streams []stream, admit AdmitStreams) {
+	var wants []StreamWant
+	var at []int
+	for i := range streams {
+		f := &streams[i]
+		if f.step.Release > 0 && f.Deliverable && f.Gate == webhook.GateNone && f.rates.Any() {
+			wants, at = append(wants, StreamWant{f.StreamKey, f.rates, f.step.Release}), append(at, i)
+		}
+	}
+	if len(wants) == 0 {
+		return
+	}
+	for j, granted := range admit(ctx, wants) {
+		f := &streams[at[j]]
+		if f.step.Release = min(granted.N, f.step.Release); f.step.Release <= 0 {
+			f.step = webhook.StreamStep{Wait: max(granted.Wait, time.Millisecond)}
+		}
+	}
 }
 
 // lookForHeld finds out whether a stream still has to wait for what was owed before its order began. Who
@@ -294,7 +374,7 @@ func (s *Store) stepStreams(ctx context.Context, tx pgx.Tx, streams []stream, le
 		held               []*[16]byte
 	)
 	for _, f := range streams {
-		if !f.ordered || f.deleted && len(f.rows) == 0 {
+		if f.dissolves() {
 			if gone, err := s.dissolve(ctx, tx, f); err != nil || gone {
 				if err != nil {
 					return nil, err

@@ -32,7 +32,7 @@ func (v View) SkipHead(ctx context.Context, appRef, ref, wanted string) (head we
 			}
 		}
 		// The stream first, then what is in it: so nothing is released meanwhile.
-		err := tx.Exec(`UPDATE stream SET due_at = now() WHERE tenant_id = ? AND endpoint_id = ?`, e.TenantID, e.ID).Error
+		err := tx.Exec(lockStreamSQL, e.TenantID, e.ID).Error
 		if err != nil {
 			return err
 		}

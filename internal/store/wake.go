@@ -63,8 +63,8 @@ WITH RECURSIVE next AS (
 )` + wakeFactsSQL
 )
 
-// Wakes are due wakes, the oldest first, at most limit. When there are more than that, it looks at a few
-// of each of the tenants behind after, at most limit of them, instead.
+// Wakes are due wakes, the oldest first, at most limit. If there are more, those of one tenant may hide
+// the others'; WakesByTenant shows some of each.
 func (s *Store) Wakes(ctx context.Context, limit int) ([]Wake, error) {
 	return s.readWakes(ctx, wakesSQL, limit, s.longestWrite.Seconds())
 }

@@ -29,7 +29,7 @@ type Metrics struct {
 	FeederLeader      prometheus.Gauge     // 1 while this process feeds, else 0
 	QueueTasks        prometheus.Gauge     // tasks in the queue, as last seen
 	Parked            prometheus.Counter   // deliveries parked
-	Throttled         prometheus.Counter   // of them because a limit had been reached
+	Throttled         prometheus.Counter   // deliveries held back because a limit had been reached
 	SlowPlaces        prometheus.Gauge     // requests of this process that have been under way for long, or are expected to be
 
 	registry        *prometheus.Registry
@@ -159,7 +159,7 @@ func NewMetrics() *Metrics {
 		FeederLeader:      gauge("posthaste_feeder_leader", "1 while this process is the feeder."),
 		QueueTasks:        gauge("posthaste_queue_tasks", "Tasks in the queue, as last seen by this process."),
 		Parked:            counter("posthaste_parked_total", "Deliveries parked."),
-		Throttled:         counter("posthaste_throttled_total", "Deliveries parked because a limit had been reached."),
+		Throttled:         counter("posthaste_throttled_total", "Deliveries held back because a limit had been reached; of an ordered endpoint the first in line."),
 		SlowPlaces:        gauge("posthaste_slow_places", "Requests of this process that last, or are expected to."),
 		registry:          registry,
 		attempts:          map[attemptKey]prometheus.Counter{},
@@ -210,7 +210,7 @@ func NewMetrics() *Metrics {
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "posthaste_deliveries_open", Help: "Deliveries that are owed, counted up to 10,000 of each state; shown by one process.",
 	}, []string{"state"})
-	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked"} {
+	for state, name := range map[webhook.State]string{webhook.StateReleased: "released", webhook.StateWaiting: "waiting", webhook.StateParked: "parked", webhook.StateFIFO: "ordered"} {
 		m.open[state] = open.WithLabelValues(name)
 	}
 	tasks := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -270,9 +270,10 @@ func (m *Metrics) Gates(endpoints map[webhook.GateState]int) {
 }
 
 // Backlog shows how many deliveries are open and for how long the oldest of them has been due.
-func (m *Metrics) Backlog(parked, waiting, released int, overdue time.Duration) {
+func (m *Metrics) Backlog(parked, waiting, ordered, released int, overdue time.Duration) {
 	m.open[webhook.StateParked].Set(float64(parked))
 	m.open[webhook.StateWaiting].Set(float64(waiting))
+	m.open[webhook.StateFIFO].Set(float64(ordered))
 	m.open[webhook.StateReleased].Set(float64(released))
 	m.overdue.Set(max(0, overdue.Seconds()))
 }
@@ -287,7 +288,7 @@ func (m *Metrics) Lanes(live, fed, bulk int) {
 // ForgetBacklog shows nothing of what one process shows for all, because another one does now.
 func (m *Metrics) ForgetBacklog() {
 	m.Gates(nil)
-	m.Backlog(0, 0, 0, 0)
+	m.Backlog(0, 0, 0, 0, 0)
 	m.Lanes(0, 0, 0)
 }
 

@@ -72,7 +72,7 @@ func TestMetricsCount(t *testing.T) {
 	m.Fenced(telemetry.FencedSuccess, 2)
 	m.Breaker(telemetry.BreakerOpened)
 	m.Gates(map[webhook.GateState]int{webhook.GatePaused: 3})
-	m.Backlog(10, 20, 30, time.Minute)
+	m.Backlog(10, 20, 40, 30, time.Minute)
 	m.Lanes(1, 2, 3)
 	m.LaneDelay(webhook.LaneFed, 20*time.Millisecond)
 	m.HTTPRequest("GET /api/v1/app/{app_id}", 200, time.Millisecond)
@@ -92,7 +92,7 @@ func TestMetricsCount(t *testing.T) {
 		`posthaste_fenced_total{kind="success"} 2`,
 		`posthaste_breaker_turns_total{kind="opened"} 1`,
 		`posthaste_endpoints_held{state="paused"} 3`, `posthaste_endpoints_held{state="open"} 0`,
-		`posthaste_deliveries_open{state="parked"} 10`, `posthaste_deliveries_open{state="waiting"} 20`, `posthaste_deliveries_open{state="released"} 30`,
+		`posthaste_deliveries_open{state="parked"} 10`, `posthaste_deliveries_open{state="waiting"} 20`, `posthaste_deliveries_open{state="released"} 30`, `posthaste_deliveries_open{state="ordered"} 40`,
 		`posthaste_oldest_due_seconds 60`, `posthaste_lane_tasks{lane="bulk"} 3`, `posthaste_lane_delay_seconds_count{lane="fed"} 1`,
 		`posthaste_http_requests_total{code="200",route="GET /api/v1/app/{app_id}"} 2`,
 		`posthaste_http_requests_total{code="404",route="GET /api/v1/app/{app_id}"} 1`,
