@@ -24,7 +24,8 @@ const defaultScopes = string(auth.Admin)
 
 func adminCommand(s streams) *cobra.Command {
 	return group("admin", "Commands of the operator, on the database in DATABASE_URL",
-		group("tenant", "Tenants", tenantCreateCommand(s)),
+		group("tenant", "Tenants", tenantCreateCommand(s), tenantSetPlanCommand(s)),
+		group("plan", "Plans: sets of limits for tenants", planListCommand(s), planSetCommand(s)),
 		group("api-key", "API keys", keyCreateCommand(s), keyExpireCommand(s)),
 		traceCommand(s),
 	)

@@ -109,6 +109,56 @@ func TestAdminMakesTenantsAndKeysOnce(t *testing.T) {
 	}
 }
 
+func TestAdminSetsPlans(t *testing.T) {
+	environ, url := database(t)
+	printed(t, environ, "admin", "tenant", "create", "--name", "Acme", "--uid", "acme")
+	if p := printed(t, environ, "admin", "plan", "set", "pro", "--publish-rate", "500", "--messages-per-day", "1000000"); p["name"] != "pro" {
+		t.Errorf("printed %v", p)
+	}
+	printed(t, environ, "admin", "plan", "set", "basic", "--weight", "2")
+	if has := printed(t, environ, "admin", "tenant", "set-plan", "--tenant", "acme", "pro"); has["plan"] != "pro" || !strings.HasPrefix(has["id"].(string), "org_") {
+		t.Errorf("printed %v", has)
+	}
+	s := storetest.OpenAt(t, storetest.Options(t, url))
+	effective := func() webhook.Limits {
+		t.Helper()
+		tenant, err := s.Tenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tenant.Effective
+	}
+	if got, want := effective(), (webhook.Limits{PublishRate: 500, MessagesPerDay: 1_000_000, Weight: 1}); got != want {
+		t.Errorf("the tenant has %+v, want %+v", got, want)
+	}
+	printed(t, environ, "admin", "plan", "set", "pro", "--max-payload", "1048576")
+	if got, want := effective(), (webhook.Limits{MaxPayload: 1 << 20, Weight: 1}); got != want {
+		t.Errorf("after a change of its plan the tenant has %+v, want %+v", got, want)
+	}
+	code, stdout, stderr := command(t, environ, "admin", "plan", "list")
+	want := `{"name":"basic","limits":{"weight":2}}` + "\n" + `{"name":"pro","limits":{"maxPayload":1048576}}` + "\n"
+	if code != 0 || stdout != want || stderr != "" {
+		t.Errorf("exit %d, printed %q, said %q", code, stdout, stderr)
+	}
+	if has := printed(t, environ, "admin", "tenant", "set-plan", "--tenant", "acme"); has["plan"] != nil {
+		t.Errorf("printed %v", has)
+	}
+	if got, want := effective(), (webhook.Limits{Weight: 1}); got != want {
+		t.Errorf("without a plan the tenant has %+v, want %+v", got, want)
+	}
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{`there is no plan "gold"`, []string{"admin", "tenant", "set-plan", "--tenant", "acme", "gold"}},
+		{`there is no tenant "nobody"`, []string{"admin", "tenant", "set-plan", "--tenant", "nobody", "pro"}},
+	} {
+		if code, _, stderr := command(t, environ, c.args...); code != exitFailed || stderr != "posthaste: "+c.want+"\n" {
+			t.Errorf("exit %d, said %q", code, stderr)
+		}
+	}
+}
+
 func TestAdminNamesWhatDoesNotExist(t *testing.T) {
 	environ, _ := database(t)
 	code, stdout, stderr := command(t, environ, "admin", "api-key", "create", "--tenant", "nobody", "--name", "x")

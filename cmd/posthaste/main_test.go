@@ -49,6 +49,12 @@ func TestMistakesExitWithTwoAndOneLine(t *testing.T) {
 		{[]string{"admin", "api-key", "create", "--name", "x"}, nil, "--tenant is needed"},
 		{[]string{"admin", "api-key", "create", "--name", "x", "--tenant", "t", "--scopes", "all"}, nil, `--scopes: "all" is not a scope`},
 		{[]string{"admin", "api-key", "create", "--name", "x", "--tenant", "t", "--expires", "never"}, nil, "--expires must be"},
+		{[]string{"admin", "plan", "set"}, nil, "needs the plan's name"},
+		{[]string{"admin", "plan", "set", "a/b"}, nil, "a plan's name must be"},
+		{[]string{"admin", "plan", "set", "p", "--weight", "0"}, nil, "--weight must be 1 to 100"},
+		{[]string{"admin", "plan", "set", "p", "--max-payload", "1048577"}, nil, "--max-payload must be 1 to 1048576"},
+		{[]string{"admin", "tenant", "set-plan", "pro"}, nil, "--tenant is needed"},
+		{[]string{"admin", "tenant", "set-plan", "--tenant", "acme", "a", "b"}, nil, "takes one plan's name"},
 		{[]string{"admin", "trace"}, nil, "needs a message's id"},
 		{[]string{"admin", "trace", "msg_1"}, nil, `"msg_1" is not a message's id`},
 		{[]string{"listen", "--secret", "sesame"}, nil, "--secret: "},
@@ -99,6 +105,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"migrate", "status"}, {"version"}, {"health"}, {"listen"},
 		{"admin"}, {"admin", "tenant", "create"}, {"admin", "api-key", "create"}, {"admin", "trace"},
+		{"admin", "plan", "list"}, {"admin", "plan", "set"}, {"admin", "tenant", "set-plan"},
 	} {
 		code, stdout, stderr := command(t, nil, append(args, "--help")...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "Usage:") {

@@ -106,7 +106,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.queue, err = queue.Open(queue.Options{URL: o.Config.RedisURL.Reveal(), Private: o.PrivateQueue, Logger: a.log})
+	a.queue, err = queue.Open(queue.Options{
+		URL: o.Config.RedisURL.Reveal(), ScriptTimeout: o.Config.LimitTimeout, Private: o.PrivateQueue, Logger: a.log,
+	})
 	if err != nil {
 		return nil, err
 	}

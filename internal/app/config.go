@@ -38,6 +38,7 @@ type Config struct {
 	TaskRate          int // deliveries a second
 	DBMaxConns        int
 	StatementTimeout  time.Duration
+	LimitTimeout      time.Duration // 0 = queue.DefaultScriptTimeout
 	DrainDelay        time.Duration
 	ShutdownTimeout   time.Duration
 	MemoryLimit       int64 // bytes; 0 = a share of what the machine or container has

@@ -67,6 +67,7 @@ func TestSettingsKeepTheirRules(t *testing.T) {
 		{"POSTHASTE_MAX_AGE", []string{"1d", "3650d", "24h"}, []string{"23h59m", "3651d", "d", "-1d", "99999999d"}},
 		{"POSTHASTE_WORKER_CONCURRENCY", []string{"1", "65536"}, []string{"0", "65537", "many"}},
 		{"POSTHASTE_DB_MAX_CONNS", []string{"4", "1000"}, []string{"3", "1001"}},
+		{"POSTHASTE_LIMIT_TIMEOUT", []string{"1ms", "20ms", "250ms"}, []string{"0s", "999us", "251ms"}},
 		{"POSTHASTE_STATEMENT_TIMEOUT", []string{"100ms", "10m"}, []string{"99ms", "601s"}},
 		{"POSTHASTE_DRAIN_DELAY", []string{"0s", "5m"}, []string{"-1s", "301s"}},
 		{"POSTHASTE_SHUTDOWN_TIMEOUT", []string{"30s", "1h"}, []string{"29s", "61m"}},

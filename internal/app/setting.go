@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/posthaste/posthaste/internal/auth"
+	"github.com/posthaste/posthaste/internal/queue"
 	"github.com/posthaste/posthaste/internal/seal"
 	"github.com/posthaste/posthaste/internal/task"
 	"github.com/posthaste/posthaste/internal/telemetry"
@@ -35,6 +36,8 @@ const (
 	MaxDBMaxConns        = 1_000
 	MinStatementTimeout  = 100 * time.Millisecond
 	MaxStatementTimeout  = 10 * time.Minute
+	MinLimitTimeout      = time.Millisecond
+	MaxLimitTimeout      = queue.DefaultTimeout // what takes longer is no queue either
 	MaxDrainDelay        = 5 * time.Minute
 	MaxShutdownTimeout   = time.Hour
 	MinMemoryLimit       = 64 << 20 // bytes
@@ -228,6 +231,9 @@ var Settings = []Setting{
 	durationSetting("POSTHASTE_STATEMENT_TIMEOUT", "10s", MinStatementTimeout, MaxStatementTimeout,
 		"How long Postgres may take over one statement; after it the request is answered with 503.",
 		func(c *Config) *time.Duration { return &c.StatementTimeout }),
+	durationSetting("POSTHASTE_LIMIT_TIMEOUT", queue.DefaultScriptTimeout.String(), MinLimitTimeout, MaxLimitTimeout,
+		"How long Redis may take to say how many may go under a rate. Without an answer, deliveries with a limit wait and messages are accepted. Raise it if Redis is far away: with one that always takes longer, what is limited never goes.",
+		func(c *Config) *time.Duration { return &c.LimitTimeout }),
 	durationSetting("POSTHASTE_DRAIN_DELAY", "0s", 0, MaxDrainDelay,
 		"How long a process that was told to stop goes on answering while `/health/ready` already says no. Set it above the interval at which your load balancer asks.",
 		func(c *Config) *time.Duration { return &c.DrainDelay }),
