@@ -173,7 +173,7 @@ func TestAProbeOfAnOrderedEndpointAsksNoLimit(t *testing.T) {
 		t.Fatalf("%d went", n)
 	}
 	l.take(e)
-	if opened, err := l.store.OpenBreaker(t.Context(), e.TenantID, e.ID, failing(10), time.Hour); err != nil || !opened {
+	if opened, err := storetest.OpenBreaker(t.Context(), l.store, e.TenantID, e.ID, failing(10), time.Hour); err != nil || !opened {
 		t.Fatal(opened, err)
 	}
 	l.exec(`UPDATE endpoint_gate SET next_at = now()`)
