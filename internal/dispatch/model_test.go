@@ -55,11 +55,18 @@ type modelled struct {
 	webhook.Endpoint
 	paused bool
 	open   bool // its breaker, or a probe is under way
-	// What a limit has let through and not yet drained: never more than its burst, drained by the fastest
-	// rate there was since the last look.
+	// What a limit had let through when it last did, never more than its burst since, and how long ago that
+	// is. A bucket drains when it is asked, by the rate of then and for all the time since: at the least what
+	// is left of it after the fastest rate there was.
 	rate    webhook.Rate
 	fastest int
 	level   float64
+	since   time.Duration
+}
+
+// used is what the endpoint's limit has let through and not yet drained, at the least.
+func (e *modelled) used() float64 {
+	return max(0, min(e.level, float64(burstOf(e.rate)))-float64(e.fastest)*e.since.Seconds())
 }
 
 // model is what there should be, in memory.
@@ -150,17 +157,18 @@ func (m *model) look() {
 	}
 	for _, e := range m.endpoints {
 		n := count[e]
-		burst := float64(burstOf(e.rate))
 		switch {
 		case e.paused && n > 0:
 			m.rt.Fatalf("%d released to a paused endpoint", n)
 		case e.open && n > 1:
 			m.rt.Fatalf("%d released as one probe", n)
 		case e.open || e.rate.PerSecond == 0: // a probe asks no limit
-		case float64(n) > burst-min(e.level, burst)+0.001:
-			m.rt.Fatalf("%d released under %+v with %.2f used", n, e.rate, e.level)
+		case float64(n) > float64(burstOf(e.rate))-e.used()+0.001:
+			m.rt.Fatalf("%d released under %+v with %.2f used", n, e.rate, e.used())
+		case n == 0: // perhaps it was asked, perhaps not
+			e.level = min(e.level, float64(burstOf(e.rate)))
 		default:
-			e.level, e.fastest = min(e.level, burst)+float64(n), e.rate.PerSecond
+			e.level, e.fastest, e.since = e.used()+float64(n), e.rate.PerSecond, 0
 		}
 	}
 	m.fed(found.Fed, webhook.StateParked)
@@ -269,10 +277,7 @@ func (m *model) advance(d time.Duration) {
 	m.limiter.now += d.Microseconds()
 	m.scan = store.Scan{} // what it goes by is another time now
 	for _, e := range m.endpoints {
-		e.level = max(0, e.level-float64(e.fastest)*d.Seconds())
-		if e.fastest == 0 {
-			e.level = 0
-		}
+		e.since += d
 	}
 }
 

@@ -156,12 +156,13 @@ func fedLane(bulk bool) webhook.Lane {
 }
 
 // wakeParkedSQL sees to it that every endpoint of the relation "parked" has a wake that is awake. One
-// that is already is left alone, without so much as a lock.
+// that is already is left alone, without so much as a lock. Each is looked up by its key: a join might read
+// all the wakes there are.
 const wakeParkedSQL = `
 INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
-SELECT DISTINCT p.tenant_id, p.endpoint_id, now() FROM parked p
-WHERE NOT EXISTS (
-	SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id AND w.resting_since IS NULL)
+SELECT p.tenant_id, p.endpoint_id, now() FROM (SELECT DISTINCT tenant_id, endpoint_id FROM parked) p
+WHERE COALESCE((
+	SELECT w.resting_since IS NOT NULL FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id), true)
 ORDER BY p.tenant_id, p.endpoint_id
 ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL`
 
@@ -248,7 +249,7 @@ WITH RECURSIVE parked AS (
 )
 INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
 SELECT p.tenant_id, p.endpoint_id, now() FROM parked p
-WHERE NOT EXISTS (SELECT FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id)
+WHERE COALESCE((SELECT false FROM endpoint_wake w WHERE w.tenant_id = p.tenant_id AND w.endpoint_id = p.endpoint_id), true)
 ORDER BY 1, 2 ON CONFLICT DO NOTHING`)
 	if err != nil {
 		return 0, fmt.Errorf("sweep wakes: %w", err)

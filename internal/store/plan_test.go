@@ -310,3 +310,86 @@ func TestAskingWhatIsDueReadsOneRow(t *testing.T) {
 		w.exec(t, `ANALYZE`)
 	}
 }
+
+// Looking up one endpoint's wake or gate costs the same however many others of its tenant have one, and
+// although the plan was made while there was none: there are two indexes it could go by, and to a planner
+// that sees an empty table the one by due time looks as good.
+func TestOneWakeAmongMany(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	a, b := p.endpoint(), p.endpoint()
+	p.Store.Close()
+	ctx := t.Context()
+	accept := func(s *store.Store, r store.Release) (all []webhook.Delivery) {
+		for _, a := range s.Accept(ctx, []store.Accept{p.message()}, r) {
+			ok(t, a.Err)
+			all = append(all, a.Deliveries...)
+		}
+		return all
+	}
+	changed := func(_ bool, err error) { ok(t, err) }
+	var fate store.WakeFate
+	const runs, many, most = 20, 10_000, 200
+	for name, do := range map[string]func(s *store.Store){
+		"accept":        func(s *store.Store) { accept(s, released) },
+		"accept parked": func(s *store.Store) { accept(s, parked) },
+		"park":          func(s *store.Store) { ok(t, s.Park(ctx, accept(s, released), store.Hold{})) },
+		"hold":          func(s *store.Store) { ok(t, s.Park(ctx, accept(s, released), store.Hold{For: time.Second})) },
+		"probe": func(s *store.Store) {
+			_, err := s.ReleaseProbes(ctx, []store.Order{{Tenant: p.tenant, Endpoint: b.ID, N: 1}}, lease)
+			ok(t, err)
+		},
+		"feed": func(s *store.Store) {
+			accept(s, released)
+			p.exec(`UPDATE delivery SET due_at = now() WHERE due_at > now()`)
+			_, _, _, err := s.FeedDue(ctx, store.Scan{}, 10, lease)
+			ok(t, err)
+		},
+		"look": func(s *store.Store) {
+			accept(s, parked)
+			_, err := s.Wakes(ctx, 10)
+			ok(t, err)
+			_, err = s.WakesByTenant(ctx, webhook.TenantID{}, 10, 10)
+			ok(t, err)
+		},
+		"put away": func(s *store.Store) {
+			accept(s, parked)
+			fate = (fate + 1) % (store.WakeRemove + 1)
+			ok(t, s.PutWakes(ctx, []store.WakePut{
+				{Tenant: p.tenant, Endpoint: a.ID, Fate: fate}, {Tenant: p.tenant, Endpoint: b.ID, Fate: fate},
+			}))
+		},
+		"breaker": func(s *store.Store) {
+			changed(storetest.OpenBreaker(ctx, s, p.tenant, a.ID, streakOf(someURL, 10), time.Second))
+			changed(storetest.CloseBreaker(ctx, s, p.tenant, a.ID))
+		},
+		"jobs": func(s *store.Store) {
+			_, err := s.Jobs(ctx, accept(s, released))
+			ok(t, err)
+		},
+	} {
+		for _, table := range []string{"delivery", "endpoint_wake", "endpoint_gate"} {
+			p.exec(`TRUNCATE ` + table)
+			p.exec(`VACUUM ANALYZE ` + table)
+		}
+		s := storetest.OpenAt(t, p.options)
+		do(s)
+		fill := func(columns, values string) {
+			p.exec(`INSERT INTO `+columns+` SELECT $1, gen_random_uuid(), `+values+` FROM generate_series(1, $2)`, p.tenant.UUID(), many)
+		}
+		fill(`endpoint_wake (tenant_id, endpoint_id, due_at)`, `now() + interval '1 d'`)
+		fill(`endpoint_gate (tenant_id, endpoint_id, state, since, reason, next_at)`, `2, now(), 'dns', now()`)
+		p.exec(`SELECT pg_stat_force_next_flush()`) // what filling took is not to be counted
+		read := func(open int) int { return p.pagesRead("endpoint_wake", open) + p.pagesRead("endpoint_gate", open) }
+		before := read(100)
+		for range runs {
+			do(s)
+		}
+		s.Close()
+		pages := (read(0) - before) / runs
+		t.Logf("%s: %d pages", name, pages)
+		if pages > most {
+			t.Errorf("%s reads %d pages each time, want at most %d", name, pages, most)
+		}
+	}
+}

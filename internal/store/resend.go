@@ -108,8 +108,8 @@ WITH d AS (
 ), w AS (
 	INSERT INTO endpoint_wake (tenant_id, endpoint_id, due_at)
 	SELECT d.tenant_id, d.endpoint_id, now() FROM d
-	WHERE NOT @released AND NOT EXISTS (
-		SELECT FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id AND w.resting_since IS NULL)
+	WHERE NOT @released AND COALESCE((
+		SELECT w.resting_since IS NOT NULL FROM endpoint_wake w WHERE w.tenant_id = d.tenant_id AND w.endpoint_id = d.endpoint_id), true)
 	ON CONFLICT (tenant_id, endpoint_id) DO UPDATE SET due_at = excluded.due_at, resting_since = NULL
 )
 SELECT count(*) FROM d`

@@ -60,29 +60,29 @@ WITH e AS MATERIALIZED (
 	RETURNING tenant_id, endpoint_id, next_at AS wake_at, NULL::integer AS take
 )` + wakeGateSQL + turnedSQL
 
-	// lockGatesSQL locks gates in the order of their keys, which the arrays have.
-	lockGatesSQL = `
+	// gatesAtSQL looks gates up one by one, which are locked already.
+	gatesAtSQL = `
 WITH k AS MATERIALIZED (
-	SELECT u.* ` + turnOf + ` CROSS JOIN LATERAL (
-		SELECT FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id AND g.state IN (2, 3) FOR UPDATE OFFSET 0
+	SELECT u.*, g.at ` + turnOf + ` CROSS JOIN LATERAL (
+		SELECT g.ctid AS at FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id OFFSET 0
 	) g
 ), g AS (`
 
-	probesFailedSQL = lockGatesSQL + `
+	probesFailedSQL = gatesAtSQL + `
 	UPDATE endpoint_gate g SET state = 2, failures = g.failures + 1, reason = k.reason, next_at = now() + make_interval(secs => k.wait)
-	FROM k WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id AND g.state = 3
+	FROM k WHERE g.ctid = k.at AND g.state = 3
 	RETURNING g.tenant_id, g.endpoint_id, g.next_at AS wake_at, NULL::integer AS take
 )` + wakeGateSQL + turnedSQL
 
-	probesAgainSQL = lockGatesSQL + `
+	probesAgainSQL = gatesAtSQL + `
 	UPDATE endpoint_gate g SET state = 2, next_at = now()
-	FROM k WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id AND g.state = 3
+	FROM k WHERE g.ctid = k.at AND g.state = 3
 	RETURNING g.tenant_id, g.endpoint_id, g.next_at AS wake_at, NULL::integer AS take
 )` + wakeGateSQL + turnedSQL
 
 	// What a breaker that closes lets go at first stands in failures.
-	closeBreakersSQL = lockGatesSQL + `
-	DELETE FROM endpoint_gate g USING k WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id AND g.state IN (2, 3)
+	closeBreakersSQL = gatesAtSQL + `
+	DELETE FROM endpoint_gate g USING k WHERE g.ctid = k.at AND g.state IN (2, 3)
 	RETURNING g.tenant_id, g.endpoint_id, now() AS wake_at, k.failures AS take
 )` + wakeGateSQL + turnedSQL
 
@@ -153,14 +153,17 @@ func (s *Store) turnRound(ctx context.Context, turns []Turn, round []int, done [
 		urls, reasons = append(urls, t.URL), append(reasons, string(t.Reason))
 		failures, waits = append(failures, int32(t.Failures)), append(waits, t.Wait.Seconds())
 	}
-	rows, err := s.pool.Query(ctx, turnSQLs[kind], l.tenants, l.endpoints, urls, reasons, failures, waits)
-	if err != nil {
-		return err
+	var b pgx.Batch
+	if kind != TurnOpen {
+		b.Queue(lockGatesSQL, l.tenants, l.endpoints)
 	}
-	var k endpointKey
-	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&k.tenant), (*[16]byte)(&k.endpoint)}, func() error {
-		done[at[k]] = true
-		return nil
+	b.Queue(turnSQLs[kind], l.tenants, l.endpoints, urls, reasons, failures, waits).Query(func(rows pgx.Rows) error {
+		var k endpointKey
+		_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&k.tenant), (*[16]byte)(&k.endpoint)}, func() error {
+			done[at[k]] = true
+			return nil
+		})
+		return err
 	})
-	return err
+	return s.pool.SendBatch(ctx, &b).Close()
 }

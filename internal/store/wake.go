@@ -58,7 +58,7 @@ WITH RECURSIVE next AS (
 	) t WHERE next.n < $4
 ), w AS MATERIALIZED (
 	SELECT w.* FROM next CROSS JOIN LATERAL (
-		SELECT * FROM endpoint_wake w WHERE w.tenant_id = next.tenant_id AND w.due_at <= now() ORDER BY w.due_at LIMIT $1
+		SELECT * FROM endpoint_wake w WHERE w.tenant_id = next.tenant_id AND w.due_at <= now() AND w.due_at < 'infinity' ORDER BY w.due_at LIMIT $1
 	) w
 )` + wakeFactsSQL
 )
@@ -151,11 +151,11 @@ func (s *Store) ReleaseParked(ctx context.Context, orders []Order, lease time.Du
 // anything else.
 const probeSQL = `
 WITH g AS MATERIALIZED (
-	SELECT g.tenant_id, g.endpoint_id, g.state FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u
+	SELECT g.tenant_id, g.endpoint_id, g.state, g.at FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
 	CROSS JOIN LATERAL (
-		SELECT * FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id
-		AND g.state IN (2, 3) AND g.next_at <= now() FOR UPDATE OFFSET 0
+		SELECT g.ctid AS at, g.* FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id OFFSET 0
 	) g
+	WHERE g.state IN (2, 3) AND g.next_at <= now()
 ), d AS (
 	UPDATE delivery SET state = 1, feed = feed + 1, due_at = now() + make_interval(secs => $3)
 	WHERE ctid = ANY (ARRAY (
@@ -168,16 +168,22 @@ WITH g AS MATERIALIZED (
 	UPDATE endpoint_gate g SET state = CASE WHEN p.goes THEN 3 ELSE 2 END,
 		next_at = CASE WHEN p.goes THEN now() + make_interval(secs => $3) ELSE g.next_at END
 	FROM (
-		SELECT g.tenant_id, g.endpoint_id, g.state, d.endpoint_id IS NOT NULL AS goes FROM g LEFT JOIN d USING (tenant_id, endpoint_id)
+		SELECT g.at, g.state, d.endpoint_id IS NOT NULL AS goes FROM g LEFT JOIN d USING (tenant_id, endpoint_id)
 	) p
-	WHERE g.tenant_id = p.tenant_id AND g.endpoint_id = p.endpoint_id AND (p.goes OR p.state = 3)
+	WHERE g.ctid = p.at AND (p.goes OR p.state = 3)
 )
 SELECT tenant_id, message_id, endpoint_id, trigger, attempt, feed, false, lost, false FROM d`
+
+// lockGatesSQL comes before a statement that changes gates by their address, which is theirs from then on.
+const lockGatesSQL = `
+SELECT FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u CROSS JOIN LATERAL (
+	SELECT FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id FOR UPDATE OFFSET 0
+) g`
 
 // ReleaseProbes hands out one parked delivery of each of some endpoints whose breaker is due to be probed,
 // and marks those breakers for as long as a probe may take. One whose endpoint has nothing parked is not
 // marked, and one that somebody has turned meanwhile is left alone.
-func (s *Store) ReleaseProbes(ctx context.Context, endpoints []Order, lease time.Duration) ([]Fed, error) {
+func (s *Store) ReleaseProbes(ctx context.Context, endpoints []Order, lease time.Duration) (fed []Fed, err error) {
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
@@ -185,12 +191,13 @@ func (s *Store) ReleaseProbes(ctx context.Context, endpoints []Order, lease time
 	for _, o := range endpoints {
 		l.add(endpointKey{o.Tenant, o.Endpoint})
 	}
-	rows, err := s.pool.Query(ctx, probeSQL, l.tenants, l.endpoints, lease.Seconds())
-	if err != nil {
-		return nil, fmt.Errorf("release probes: %w", err)
-	}
-	fed, err := collectFed(rows)
-	if err != nil {
+	var b pgx.Batch
+	b.Queue(lockGatesSQL, l.tenants, l.endpoints)
+	b.Queue(probeSQL, l.tenants, l.endpoints, lease.Seconds()).Query(func(rows pgx.Rows) (err error) {
+		fed, err = collectFed(rows)
+		return err
+	})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("release probes: %w", err)
 	}
 	return fed, nil
@@ -225,16 +232,28 @@ const firstRest = 50 * time.Millisecond
 
 const (
 	// Locks are taken in the order in which accepts take them, or each could wait for the other.
-	lockWakesSQL = `SELECT FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-JOIN endpoint_wake w USING (tenant_id, endpoint_id) ORDER BY w.tenant_id, w.endpoint_id FOR UPDATE OF w`
+	lockWakesSQL = `
+SELECT FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u CROSS JOIN LATERAL (
+	SELECT FROM endpoint_wake w WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id FOR UPDATE OFFSET 0
+) w`
 
-	turnSQL = `UPDATE endpoint_wake w SET due_at = now(), resting_since = NULL, take = NULL
-FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.due_at <= now()`
+	// Wakes are looked up one by one and changed by their address: joined by their keys, all there are would be
+	// read in the order of the index. One that somebody changes meanwhile has another address and is left as
+	// that one wants it.
+	wakeAtSQL = `
+CROSS JOIN LATERAL (
+	SELECT w.ctid AS at FROM endpoint_wake w WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id OFFSET 0
+) k`
+	wakesAtSQL = `(ARRAY (SELECT k.at FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)` + wakeAtSQL + `))`
+
+	turnSQL = `UPDATE endpoint_wake SET due_at = now(), resting_since = NULL, take = NULL
+WHERE ctid = ANY ` + wakesAtSQL + ` AND due_at <= now()`
 
 	laterSQL = `UPDATE endpoint_wake w SET due_at = now() + make_interval(secs => u.after), resting_since = NULL, take = NULLIF(u.take, 0)
-FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[]) AS u(tenant_id, endpoint_id, after, take)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.due_at <= now()`
+FROM (
+	SELECT k.at, u.after, u.take FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[]) AS u(tenant_id, endpoint_id, after, take)` +
+		wakeAtSQL + `
+) u WHERE w.ctid = u.at AND w.due_at <= now()`
 
 	// The gate's row is locked, so that it cannot go before the wake waits for it: whoever removes a gate
 	// wakes the endpoint afterwards.
@@ -245,8 +264,8 @@ WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.due_at <
 		SELECT * FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id FOR SHARE OFFSET 0
 	) g
 )
-UPDATE endpoint_wake w SET due_at = g.until, resting_since = NULL, take = NULL
-FROM g WHERE w.tenant_id = g.tenant_id AND w.endpoint_id = g.endpoint_id AND w.due_at <= now()`
+UPDATE endpoint_wake w SET due_at = u.until, resting_since = NULL, take = NULL
+FROM (SELECT k.at, u.until FROM g u ` + wakeAtSQL + `) u WHERE w.ctid = u.at AND w.due_at <= now()`
 
 	// A gate that has been turned since the look is not idle: what is parked was perhaps not looked for.
 	// A resting wake that has a take makes accept park: what comes is the probe, and goes by way of the feeder,
@@ -259,18 +278,17 @@ FROM g WHERE w.tenant_id = g.tenant_id AND w.endpoint_id = g.endpoint_id AND w.d
 	) g
 )
 UPDATE endpoint_wake w SET resting_since = COALESCE(w.resting_since, now()), take = 1,
-	due_at = CASE WHEN g.sleeps AND w.resting_since < now() - make_interval(secs => $5) THEN 'infinity'
+	due_at = CASE WHEN u.sleeps AND w.resting_since < now() - make_interval(secs => $5) THEN 'infinity'
 		ELSE now() + GREATEST(now() - w.resting_since, make_interval(secs => $4)) END
-FROM g WHERE w.tenant_id = g.tenant_id AND w.endpoint_id = g.endpoint_id AND w.due_at <= now()`
+FROM (SELECT k.at, u.sleeps FROM g u ` + wakeAtSQL + `) u WHERE w.ctid = u.at AND w.due_at <= now()`
 
 	// A resting wake is looked at less and less often.
-	restSQL = `UPDATE endpoint_wake w SET resting_since = COALESCE(resting_since, now()), take = NULL,
+	restSQL = `UPDATE endpoint_wake SET resting_since = COALESCE(resting_since, now()), take = NULL,
 	due_at = now() + GREATEST(now() - resting_since, make_interval(secs => $3))
-FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.due_at <= now()`
+WHERE ctid = ANY ` + wakesAtSQL + ` AND due_at <= now()`
 
-	removeSQL = `DELETE FROM endpoint_wake w USING unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id)
-WHERE w.tenant_id = u.tenant_id AND w.endpoint_id = u.endpoint_id AND w.resting_since < now() - make_interval(secs => $3)`
+	removeSQL = `DELETE FROM endpoint_wake
+WHERE ctid = ANY ` + wakesAtSQL + ` AND resting_since < now() - make_interval(secs => $3)`
 )
 
 // PutWakes settles wakes that were looked at.
@@ -397,16 +415,15 @@ func (s *Store) BeginProbes(ctx context.Context, probes []WakePut, within time.D
 	for _, p := range probes {
 		l.add(endpointKey{p.Tenant, p.Endpoint})
 	}
-	_, err := s.pool.Exec(ctx, `WITH k AS MATERIALIZED (
-			SELECT u.* FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) ORDER BY 1, 2) u CROSS JOIN LATERAL (
-				SELECT FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id
-				AND g.state IN (2, 3) AND g.next_at <= now() FOR UPDATE OFFSET 0
-			) g
-		)
-		UPDATE endpoint_gate g SET state = 3, next_at = now() + make_interval(secs => $3)
-		FROM k WHERE g.tenant_id = k.tenant_id AND g.endpoint_id = k.endpoint_id`,
+	var b pgx.Batch
+	b.Queue(lockGatesSQL, l.tenants, l.endpoints)
+	b.Queue(`UPDATE endpoint_gate g SET state = 3, next_at = now() + make_interval(secs => $3)
+		FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant_id, endpoint_id) CROSS JOIN LATERAL (
+			SELECT g.ctid AS at FROM endpoint_gate g WHERE g.tenant_id = u.tenant_id AND g.endpoint_id = u.endpoint_id OFFSET 0
+		) k
+		WHERE g.ctid = k.at AND g.state IN (2, 3) AND g.next_at <= now()`,
 		l.tenants, l.endpoints, within.Seconds())
-	if err != nil {
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("begin %d probes: %w", len(probes), err)
 	}
 	return nil
