@@ -70,21 +70,21 @@ func probing(j *store.Job) bool { return j.Gate == webhook.GateProbing }
 
 // afterProbe is what follows the failed probe of a breaker that has been open for so long: its delivery
 // has spent nothing, and waits until shortly before the next probe, which is after wait.
-func (w *Worker) afterProbe(open time.Duration) (wait time.Duration, next webhook.Outcome) {
-	wait = w.o.Breaker.NextProbe(open, rand.Float64())
+func (w *Worker) afterProbe(open, took time.Duration) (wait time.Duration, next webhook.Outcome) {
+	wait = w.o.Breaker.NextProbe(open, took, rand.Float64())
 	return wait, webhook.Outcome{Wait: wait - wait/probeLead, Free: true}
 }
 
 // observe takes in a batch of recorded results. Of results that came together the good ones count last:
 // they are in no order, and a receiver that took anything is not dead.
 func (b *breaker) observe(batch []store.Recorded, now time.Time) {
-	var failed []watched
+	failed := make(map[watched]time.Duration) // and how long the last attempt took
 	for i := range batch {
 		r := &batch[i]
 		if r.Probe {
 			b.probed(r)
 		} else if webhook.HealthOf(r.Attempt.Class) == webhook.HealthBad {
-			failed = append(failed, b.fail(r, now))
+			failed[b.fail(r, now)] = r.Attempt.Duration
 		}
 	}
 	if len(b.streaks) == 0 {
@@ -95,10 +95,10 @@ func (b *breaker) observe(batch []store.Recorded, now time.Time) {
 			delete(b.streaks, watched{r.Delivery.Tenant, r.Delivery.Endpoint})
 		}
 	}
-	for _, who := range failed {
+	for who, took := range failed {
 		if s := b.streaks[who]; s != nil && b.rule.Opens(*s, now) {
 			delete(b.streaks, who)
-			b.add(turn{watched: who, kind: telemetry.BreakerOpened, streak: *s, at: now.Add(b.rule.NextProbe(0, rand.Float64()))})
+			b.add(turn{watched: who, kind: telemetry.BreakerOpened, streak: *s, at: now.Add(b.rule.NextProbe(0, took, rand.Float64()))})
 		}
 	}
 }
@@ -133,6 +133,11 @@ func (b *breaker) probed(r *store.Recorded) {
 		t.kind = telemetry.BreakerProbeUnsent
 	}
 	b.add(t)
+}
+
+// unsent has an endpoint probed after a while whose probe was put back: there is no place for it.
+func (b *breaker) unsent(d webhook.Delivery, wait time.Duration) {
+	b.add(turn{watched: watched{d.Tenant, d.Endpoint}, kind: telemetry.BreakerProbeUnsent, at: time.Now().Add(wait)})
 }
 
 func (b *breaker) add(t turn) {

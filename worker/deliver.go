@@ -138,6 +138,9 @@ func (w *Worker) begin(ctx context.Context, deliveries []webhook.Delivery) error
 		case lined: // it goes when another one ends
 		case back:
 			backs.add(j.Delivery, how)
+			if probing(&j) {
+				w.breaker.unsent(j.Delivery, how.hold.For)
+			}
 			unused++
 		}
 	}
@@ -264,6 +267,7 @@ func ended(j store.Job) webhook.ErrorClass {
 // failure, never the process's.
 func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease time.Time) (next webhook.Outcome) {
 	var retryAfter time.Duration
+	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
 			w.o.Logger.Error("sending panicked", "message", a.MessageID.String(), "endpoint", a.EndpointID.String(),
@@ -273,7 +277,7 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 		next = w.o.Policy.After(a.Status == webhook.StatusSuccess, a.Trigger, int(a.Number), retryAfter, rand.Float64())
 		wait := next.Wait
 		if a.Status != webhook.StatusSuccess && probing(&j) {
-			wait, next = w.afterProbe(j.GateAge)
+			wait, next = w.afterProbe(j.GateAge, time.Since(start))
 		}
 		a.Final = next.Final
 		if !next.Final {
@@ -281,7 +285,6 @@ func (w *Worker) attempt(a *webhook.Attempt, j store.Job, ring keyring, lease ti
 			a.Detail.NextAttempt = &at
 		}
 	}()
-	start := time.Now()
 	a.ID = webhook.NewAttemptIDAt(start)
 	a.Status = webhook.StatusFail
 	failpoint.HitOf(failpoint.WorkerBeforeSend, j.Endpoint.URL)

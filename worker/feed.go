@@ -147,7 +147,7 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 	default:
 		return feedEvery, nil
 	}
-	taken := 0
+	taken, all, more := 0, min(room, feedLimit), false
 	if due {
 		fed, parked, next, err := f.w.o.Store.FeedDue(ctx, from, min(room, feedLimit), f.w.lease())
 		if err != nil {
@@ -167,10 +167,15 @@ func (f *feeder) runOnce(ctx context.Context) (time.Duration, error) {
 		f.w.o.Metrics.FeederScan.Observe(found.Scan.Seconds())
 		f.push(ctx, found.Fed, telemetry.ReleasedWake)
 		taken += len(found.Fed)
+		more = found.More
 	}
-	f.w.o.Metrics.FeederLook.Observe(time.Since(start).Seconds())
-	if taken == 0 { // what was woken may have been put off for a moment only
+	took := time.Since(start)
+	f.w.o.Metrics.FeederLook.Observe(took.Seconds())
+	switch {
+	case taken == 0: // what was woken may have been put off for a moment only
 		return min(until, 2*soonest), nil
+	case taken < all && !more: // that was all there is to do; what comes meanwhile is done together
+		return min(2*took, fullEvery), nil
 	}
 	return 0, nil
 }

@@ -42,6 +42,9 @@ func (w *Worker) sweep(ctx context.Context) error {
 		var b putBacks
 		for i, f := range stuck {
 			b.add(f.job.Delivery, how[i])
+			if probing(&f.job) {
+				w.breaker.unsent(f.job.Delivery, how[i].hold.For)
+			}
 		}
 		w.giveBack(stuck)
 		w.putBack(b)

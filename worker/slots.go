@@ -20,7 +20,7 @@ const (
 	fedTurn = 4
 	// slowFactor is how many slow places there are for every other. A request that waits for its receiver
 	// costs a socket and some 30 kB, and no CPU.
-	slowFactor = 3
+	slowFactor = 8
 )
 
 // slots are the places of a worker: one per delivery from when it is begun until its result is recorded.

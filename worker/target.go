@@ -20,6 +20,9 @@ const (
 	// newShare: of four places, one is kept from endpoints that have not answered anything yet and from lines,
 	// so that no number of endpoints that hang takes all places from those that do answer.
 	newShare = 4
+	// newEach is how many times as many of a tenant's new endpoints may be under way as there are places left
+	// for such: a tenant that has very many takes three quarters, and leaves the rest to others'.
+	newEach = 3
 	// slowShare of the slow places may go to one endpoint.
 	slowShare = 16
 	// lineShare of the places may be held by deliveries that wait in the line of their endpoint, and by no
@@ -27,10 +30,12 @@ const (
 	lineShare = 4
 	lineFor   = 250 * time.Millisecond
 	// backFirst is for how long an endpoint's deliveries are put back at first. It doubles while they are put
-	// back again and again, up to the longest for those that are busy and for those that are slow.
+	// back again and again, up to the longest for those that are busy, for those that are slow or new while
+	// there is no place for such, and for those that do not answer at all.
 	backFirst   = 250 * time.Millisecond
 	backBusy    = time.Second
 	backSlow    = 5 * time.Second
+	backSilent  = 15 * time.Second
 	sweepsAfter = 8 // times in SlowAfter that requests are looked at
 	// maxTake bounds what the feeder is asked to release to an endpoint at once.
 	maxTake = 1024
@@ -62,6 +67,7 @@ type place struct {
 
 // destination is an endpoint as this process knows it.
 type destination struct {
+	tenant   webhook.TenantID
 	url      string
 	host     *host
 	learnt   webhook.Concurrency
@@ -98,6 +104,7 @@ type targets struct {
 	young, old map[webhook.EndpointID]*destination
 	hosts      map[string]*host
 	fresh      int
+	freshOf    map[webhook.TenantID]int
 	lines      map[*destination]bool // those that have one
 	lined      int                   // deliveries in them
 	first      flight                // of a ring of all requests under way, in the order they began
@@ -108,7 +115,7 @@ func newTargets(s *slots, o Options) *targets {
 		slots: s, slowAfter: o.SlowAfter, start: max(1, o.Concurrency/startShare),
 		most: o.EndpointConcurrency, hostMost: o.HostConcurrency,
 		slowEach: max(1, s.slow/slowShare), slowKeep: s.total, lineMost: s.total / lineShare,
-		young: map[webhook.EndpointID]*destination{}, hosts: map[string]*host{}, lines: map[*destination]bool{},
+		young: map[webhook.EndpointID]*destination{}, hosts: map[string]*host{}, freshOf: map[webhook.TenantID]int{}, lines: map[*destination]bool{},
 	}
 	t.freshMost = max(1, s.total-s.total/newShare-t.lineMost)
 	t.first.prev, t.first.next = &t.first, &t.first
@@ -186,17 +193,19 @@ func (t *targets) judge(f *flight) (telemetry.PutBackReason, bool) {
 		return telemetry.PutBackHost, false
 	case t.isSlow(e):
 		if !f.slow && probing(&f.job) {
-			// The one request that finds out whether the endpoint is back goes in any case.
-			f.slow = t.slots.slowly(f.lane, 0)
+			// The one request that finds out whether the endpoint is back goes before others of its kind.
+			if f.slow = t.slots.slowly(f.lane, t.slowKeep/2); !f.slow {
+				return telemetry.PutBackSlow, false
+			}
 			return "", true
 		}
 		if e.slow >= t.slowEach || !f.slow && !t.slots.slowly(f.lane, t.slowKeep) {
 			return telemetry.PutBackSlow, false
 		}
 		f.slow = true
-	case e.learnt.Recent() == 0 && f.lane != webhook.LaneBulk && !probing(&f.job):
+	case e.learnt.Recent() == 0 && f.lane != webhook.LaneBulk:
 		// When many are new at once, each begins with one.
-		if t.fresh >= t.freshMost || 2*t.fresh >= t.freshMost && e.underWay > 0 {
+		if t.freshOf[e.tenant] >= newEach*(t.freshMost-t.fresh) || 2*t.fresh >= t.freshMost && e.underWay > 0 {
 			return telemetry.PutBackNew, false
 		}
 		f.fresh = true
@@ -230,10 +239,18 @@ func (t *targets) begin(f *flight, now time.Time) {
 		f.target.slow++
 	}
 	if f.fresh {
-		t.fresh++
+		t.countFresh(f, 1)
 	}
 	f.prev, f.next = t.first.prev, &t.first
 	f.prev.next, f.next.prev = f, f
+}
+
+// countFresh counts a request to an endpoint of which nothing is known.
+func (t *targets) countFresh(f *flight, by int) {
+	t.fresh += by
+	if t.freshOf[f.target.tenant] += by; t.freshOf[f.target.tenant] == 0 {
+		delete(t.freshOf, f.target.tenant)
+	}
 }
 
 // end counts a request as ended and returns those that begin in its stead.
@@ -259,7 +276,7 @@ func (t *targets) end(f *flight, class webhook.ErrorClass, status int, now time.
 		e.late--
 	}
 	if f.fresh {
-		t.fresh--
+		t.countFresh(f, -1)
 	}
 	for len(e.line) > 0 {
 		first := e.line[0]
@@ -288,17 +305,22 @@ func (t *targets) leaveLine(e *destination) {
 
 // hold is how an endpoint's deliveries are put back.
 func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hold {
-	longest := backBusy
-	if why == telemetry.PutBackSlow {
-		longest = backSlow
+	first, longest := backFirst, backSlow
+	switch {
+	case e.learnt.Silent():
+		first, longest = backSilent/8, backSilent
+	case why == telemetry.PutBackHost:
+		longest = backBusy
+	case why == telemetry.PutBackEndpoint && e.learnt.Recent() > 0:
+		longest = min(max(backBusy, e.learnt.Recent()/2), backSlow) // sooner than that hardly any ends
 	}
 	// What is put back beside others of the same moment does not make it longer.
 	if e.back == 0 || !now.Before(e.backTill) {
-		e.back = min(max(backFirst, 2*e.back), longest)
+		e.back = min(max(first, 2*e.back), longest)
 		e.backTill = now.Add(e.back)
 	}
 	allow := e.learnt.Allow(e.most)
-	take := allow
+	take := 1 // with which it begins
 	if recent := e.learnt.Recent(); recent > 0 {
 		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
 	}
@@ -313,7 +335,7 @@ func (t *targets) target(j *store.Job) *destination {
 		if e = t.old[endpoint.ID]; e != nil {
 			delete(t.old, endpoint.ID)
 		} else {
-			e = &destination{learnt: webhook.StartConcurrency(t.start)}
+			e = &destination{tenant: j.Delivery.Tenant, learnt: webhook.StartConcurrency(t.start)}
 		}
 		if len(t.young) >= maxTargets {
 			t.forget()
@@ -418,7 +440,7 @@ func (t *targets) sweep(now time.Time) (stuck []*flight, how []putBack) {
 			f.target.slow++
 			if f.fresh {
 				f.fresh = false
-				t.fresh--
+				t.countFresh(f, -1)
 			}
 		}
 	}

@@ -300,8 +300,104 @@ func TestHoldsGrow(t *testing.T) {
 			t.Errorf("%d: %v, want %v", i, got[i], want)
 		}
 	}
+	e.learnt = e.learnt.After(webhook.Answer{Begun: d.now, Ended: d.now.Add(ms), UnderWay: 1, Most: 4})
 	if h := e.hold(telemetry.PutBackEndpoint, d.now); h.For != backBusy {
 		t.Errorf("busy: %v", h.For)
+	}
+	// Of an endpoint that takes long, and of one that does not answer, hardly any request ends sooner.
+	for class, want := range map[webhook.ErrorClass]time.Duration{webhook.ClassNone: 4 * time.Second, webhook.ClassTimeoutHeaders: backSilent} {
+		slow := d.target(&store.Job{Endpoint: webhook.Endpoint{ID: webhook.NewEndpointID()}})
+		slow.learnt = slow.learnt.After(webhook.Answer{Class: class, Begun: d.now.Add(-8 * time.Second), Ended: d.now, UnderWay: 1, Most: 4})
+		for range 8 {
+			h := slow.hold(telemetry.PutBackEndpoint, d.now)
+			d.pass(h.For)
+			if h.For > want {
+				t.Errorf("%q: %v, want at most %v", class, h.For, want)
+			}
+		}
+		if h := slow.hold(telemetry.PutBackEndpoint, d.now); h.For != want {
+			t.Errorf("%q: %v, want %v", class, h.For, want)
+		}
+	}
+}
+
+// Of an endpoint whose first request hangs, another would tell no more.
+func TestOneHangingRequestSaysEnough(t *testing.T) {
+	d := newDesk(64)
+	to := newSite("https://hangs.example/")
+	_, a, _ := d.ask(to)
+	d.pass(DefaultSlowAfter)
+	d.sweep(d.now)
+	if a != goes || d.slots.slowInUse() != 1 {
+		t.Fatalf("%v, %d slow", a, d.slots.slowInUse())
+	}
+	for range 7 {
+		_, a, how := d.ask(to)
+		if a != back || how.hold.Take != 1 {
+			t.Errorf("a second one: %v %v", a, how)
+		}
+		d.pass(how.hold.For)
+	}
+	if _, _, how := d.ask(to); how.hold.For != backSlow {
+		t.Errorf("it is asked for again after %v", how.hold.For)
+	}
+}
+
+// However many endpoints of one tenant are new at once, those of another have places; and what is put back
+// is asked for one by one.
+func TestNewEndpointsOfOneTenantLeavePlacesToOthers(t *testing.T) {
+	d := newDesk(512)
+	tenants := [2]webhook.TenantID{webhook.NewTenantID(), webhook.NewTenantID()}
+	ask := func(tenant webhook.TenantID, lane webhook.Lane) (*flight, admission, putBack) {
+		f := &flight{place: place{lane: lane}}
+		f.job.Delivery.Tenant, f.job.Endpoint.ID = tenant, webhook.NewEndpointID()
+		a, how := d.admit(f, d.now)
+		return f, a, how
+	}
+	var begun [2]int
+	var flights []*flight
+	for i, tenant := range tenants {
+		for range 1000 {
+			f, a, how := ask(tenant, webhook.LaneLive)
+			if a == goes {
+				begun[i]++
+				flights = append(flights, f)
+			} else if how.why != telemetry.PutBackNew || how.hold.Take != 1 {
+				t.Fatalf("%v", how)
+			}
+		}
+	}
+	if want := [2]int{d.freshMost * newEach / (newEach + 1), d.freshMost * newEach / (newEach + 1) / (newEach + 1)}; begun != want {
+		t.Errorf("%v begin of %d, want %v", begun, d.freshMost, want)
+	}
+	for _, f := range flights {
+		d.done(f, webhook.ClassRefused, 0)
+	}
+	if d.fresh != 0 || len(d.freshOf) != 0 {
+		t.Errorf("in the end %d, %v", d.fresh, d.freshOf)
+	}
+}
+
+// A probe of an endpoint that hangs goes before others like it, and not when there is no place for such.
+func TestProbesOfHangingEndpointsAreBounded(t *testing.T) {
+	d := newDesk(64)
+	began, refused := 0, 0
+	for range 2 * d.slots.slow {
+		to := newSite("https://" + webhook.NewEndpointID().String() + ".example/")
+		f := &flight{job: store.Job{Gate: webhook.GateProbing, Endpoint: webhook.Endpoint{ID: to.id, URL: to.url}}, place: place{lane: webhook.LaneFed}}
+		e := d.target(&f.job)
+		e.learnt = e.learnt.After(webhook.Answer{Class: webhook.ClassTimeoutHeaders, Begun: d.now, Ended: d.now.Add(time.Second), UnderWay: 1, Most: 64})
+		switch a, how := d.admit(f, d.now); {
+		case a == goes && f.slow:
+			began++
+		case a == back && how.why == telemetry.PutBackSlow:
+			refused++
+		default:
+			t.Fatalf("%v %v", a, how)
+		}
+	}
+	if want := d.slots.slow - d.slowKeep/2; began != want || refused != 2*d.slots.slow-want {
+		t.Errorf("%d begin, want %d", began, want)
 	}
 }
 

@@ -45,6 +45,7 @@ func (f *Feeder) Forget() { clear(f.from) }
 type Wakes struct {
 	Fed  []store.Fed   // to be pushed
 	Seen int           // wakes that were due
+	More bool          // there may be others that are
 	Scan time.Duration // to find them
 }
 
@@ -58,7 +59,7 @@ func (f *Feeder) FeedWakes(ctx context.Context, room int, lease time.Duration) (
 	if err != nil || len(wakes) == 0 {
 		return found, err
 	}
-	found.Seen = len(wakes)
+	found.Seen, found.More = len(wakes), len(wakes) >= wakeLimit
 	looks := f.ask(ctx, wakes, room)
 	var probes, orders []store.Order
 	for i, w := range wakes {

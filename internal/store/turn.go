@@ -24,7 +24,7 @@ const (
 	// TurnProbeFailed puts off the next probe for Wait; Reason says why this one failed. Of several probes
 	// under way the first counts.
 	TurnProbeFailed
-	// TurnProbeAgain has the endpoint probed anew at once, because what was to be its probe ended unsent.
+	// TurnProbeAgain has the endpoint probed anew after Wait, because what was to be its probe was not sent.
 	TurnProbeAgain
 	// TurnClose lets the endpoint's deliveries go again, few at first.
 	TurnClose
@@ -75,7 +75,7 @@ WITH k AS MATERIALIZED (
 )` + wakeGateSQL + turnedSQL
 
 	probesAgainSQL = gatesAtSQL + `
-	UPDATE endpoint_gate g SET state = 2, next_at = now()
+	UPDATE endpoint_gate g SET state = 2, next_at = now() + make_interval(secs => k.wait)
 	FROM k WHERE g.ctid = k.at AND g.state = 3
 	RETURNING g.tenant_id, g.endpoint_id, g.next_at AS wake_at, NULL::integer AS take
 )` + wakeGateSQL + turnedSQL

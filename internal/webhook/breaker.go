@@ -7,25 +7,30 @@ import "time"
 type Breaker struct {
 	Failures int           // so many failed attempts in a row …
 	Span     time.Duration // … over at least this time open it: one bad moment of many requests does not
+	Timeout  int           // as so many failures counts one that timed out: each has held a place for long
 	MinWait  time.Duration // until the next probe
 	MaxWait  time.Duration // likewise
 }
 
 // DefaultBreaker lets a receiver restart unnoticed, and finds one that has come back after a long time
 // within five minutes.
-var DefaultBreaker = Breaker{Failures: 10, Span: 5 * time.Second, MinWait: time.Second, MaxWait: 5 * time.Minute}
+var DefaultBreaker = Breaker{Failures: 10, Span: 5 * time.Second, Timeout: 5, MinWait: time.Second, MaxWait: 5 * time.Minute}
 
 // probeShare of the time that a breaker has been open passes until the next probe, so that a receiver
 // that was away for a while is found again within about a quarter of that while.
 const probeShare = 4
 
+// probePause is how many times as long as the last attempt took passes at least until the next probe: an
+// endpoint that lets each request hang has a place for a third of the time.
+const probePause = 2
+
 // RampStart is how many deliveries a recovered or resumed endpoint is sent at first.
 const RampStart = 8
 
-// NextProbe is how long to wait for the next probe of a breaker that has been open for so long; jitter
-// is uniform in [0, 1).
-func (b Breaker) NextProbe(open time.Duration, jitter float64) time.Duration {
-	wait := min(max(open/probeShare, b.MinWait), b.MaxWait)
+// NextProbe is how long to wait for the next probe of a breaker that has been open for so long, after an
+// attempt that took so long; jitter is uniform in [0, 1).
+func (b Breaker) NextProbe(open, took time.Duration, jitter float64) time.Duration {
+	wait := min(max(open/probeShare, probePause*took, b.MinWait), b.MaxWait)
 	return min(max(scale(wait, 1-Jitter+2*Jitter*jitter), b.MinWait), b.MaxWait)
 }
 
@@ -57,8 +62,9 @@ type Streak struct {
 	First    time.Time
 	Failures int
 
-	classes map[ErrorClass]int
-	reason  ErrorClass
+	timeouts int // among them
+	classes  map[ErrorClass]int
+	reason   ErrorClass
 }
 
 // Fail adds a failure. One of another URL begins anew.
@@ -67,6 +73,9 @@ func (s *Streak) Fail(url string, class ErrorClass, at time.Time) {
 		*s = Streak{URL: url, First: at, classes: map[ErrorClass]int{}}
 	}
 	s.Failures++
+	if class.Timeout() {
+		s.timeouts++
+	}
 	s.classes[class]++
 	if s.reason == "" || s.classes[class] >= s.classes[s.reason] {
 		s.reason = class
@@ -78,5 +87,5 @@ func (s Streak) Reason() ErrorClass { return s.reason }
 
 // Opens reports whether a streak has come so far that the breaker opens.
 func (b Breaker) Opens(s Streak, now time.Time) bool {
-	return s.Failures >= b.Failures && now.Sub(s.First) >= b.Span
+	return s.Failures-s.timeouts+s.timeouts*max(1, b.Timeout) >= b.Failures && now.Sub(s.First) >= b.Span
 }

@@ -12,7 +12,7 @@ func TestBreakerOpens(t *testing.T) {
 	b := DefaultBreaker
 	for _, c := range []struct {
 		say      string
-		failures int
+		failures int           // negative: timeouts
 		after    time.Duration // from the first to now
 		opens    bool
 	}{
@@ -21,10 +21,15 @@ func TestBreakerOpens(t *testing.T) {
 		{"as many as it takes", b.Failures, time.Hour, true},
 		{"just long enough", b.Failures, b.Span, true},
 		{"a little too fast", 10 * b.Failures, b.Span - 1, false},
+		{"not answered, but for one more", -(b.Failures/b.Timeout - 1), time.Hour, false},
+		{"not answered", -(b.Failures / b.Timeout), time.Hour, true},
 	} {
 		var s Streak
 		for range c.failures {
 			s.Fail("https://a", ClassServerError, start)
+		}
+		for range -c.failures {
+			s.Fail("https://a", ClassTimeoutHeaders, start)
 		}
 		if got := b.Opens(s, start.Add(c.after)); got != c.opens {
 			t.Errorf("%s: opens %t", c.say, got)
@@ -86,12 +91,14 @@ func TestWhatSaysNothingAboutTheReceiver(t *testing.T) {
 
 func TestNextProbe(t *testing.T) {
 	b := DefaultBreaker
-	for _, c := range []struct{ open, want time.Duration }{
-		{0, b.MinWait}, {4 * time.Second, b.MinWait}, {8 * time.Second, 2 * time.Second}, {time.Minute, 15 * time.Second},
-		{20 * time.Minute, b.MaxWait}, {90 * 24 * time.Hour, b.MaxWait}, {-time.Hour, b.MinWait},
+	for _, c := range []struct{ open, took, want time.Duration }{
+		{0, 0, b.MinWait}, {4 * time.Second, 0, b.MinWait}, {8 * time.Second, time.Second, 2 * time.Second}, {time.Minute, 0, 15 * time.Second},
+		{20 * time.Minute, 0, b.MaxWait}, {90 * 24 * time.Hour, 0, b.MaxWait}, {-time.Hour, 0, b.MinWait},
+		{0, 15 * time.Second, 30 * time.Second}, {2 * time.Minute, 15 * time.Second, 30 * time.Second},
+		{4 * time.Minute, 15 * time.Second, time.Minute}, {0, time.Hour, b.MaxWait},
 	} {
-		if got := b.NextProbe(c.open, 0.5); got != c.want {
-			t.Errorf("open for %s: %s, want %s", c.open, got, c.want)
+		if got := b.NextProbe(c.open, c.took, 0.5); got != c.want {
+			t.Errorf("open for %s, %s long tried: %s, want %s", c.open, c.took, got, c.want)
 		}
 	}
 }
@@ -101,11 +108,11 @@ func TestNextProbeStaysWithinItsBounds(t *testing.T) {
 		b := DefaultBreaker
 		open := time.Duration(rapid.Int64Range(0, int64(100*24*time.Hour)).Draw(t, "open"))
 		jitter := rapid.Float64Range(0, 0.999999).Draw(t, "jitter")
-		got := b.NextProbe(open, jitter)
+		got := b.NextProbe(open, 0, jitter)
 		if got < b.MinWait || got > b.MaxWait {
 			t.Fatalf("%s is out of bounds", got)
 		}
-		if longer := b.NextProbe(2*open, jitter); longer < got {
+		if longer := b.NextProbe(2*open, 0, jitter); longer < got {
 			t.Fatalf("open for twice as long waits less: %s, %s", longer, got)
 		}
 		if open >= 8*b.MinWait && open <= b.MaxWait && (got < open/6 || got > open/3) {
@@ -118,14 +125,20 @@ func TestNextProbeStaysWithinItsBounds(t *testing.T) {
 // time since the first, and never before.
 func TestBreakerOpensByCountAndTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := Breaker{Failures: rapid.IntRange(1, 20).Draw(t, "failures"), Span: time.Duration(rapid.IntRange(0, 100).Draw(t, "span"))}
+		b := Breaker{Failures: rapid.IntRange(1, 20).Draw(t, "failures"), Span: time.Duration(rapid.IntRange(0, 100).Draw(t, "span")),
+			Timeout: rapid.IntRange(0, 4).Draw(t, "timeout")}
 		gaps := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 60).Draw(t, "gaps")
 		var s Streak
 		now, first := time.Unix(0, 0), time.Unix(0, int64(gaps[0]))
+		counted := 0
 		for i, gap := range gaps {
 			now = now.Add(time.Duration(gap))
-			s.Fail("u", rapid.SampledFrom(ErrorClasses).Draw(t, "class"), now)
-			if want := i+1 >= b.Failures && now.Sub(first) >= b.Span; b.Opens(s, now) != want {
+			class := rapid.SampledFrom(ErrorClasses).Draw(t, "class")
+			s.Fail("u", class, now)
+			if counted++; class.Timeout() {
+				counted += max(1, b.Timeout) - 1
+			}
+			if want := counted >= b.Failures && now.Sub(first) >= b.Span; b.Opens(s, now) != want {
 				t.Fatalf("after %d failures in %s: opens %t", i+1, now.Sub(first), !want)
 			}
 		}

@@ -61,6 +61,9 @@ func (c Concurrency) Allow(most int) int {
 // Slow reports whether requests have to be expected to take at least so long, or not to be answered.
 func (c Concurrency) Slow(from time.Duration) bool { return c.silent > 0 || c.recent >= from }
 
+// Silent reports whether the last request was not answered in time.
+func (c Concurrency) Silent() bool { return c.silent > 0 }
+
 // Recent is what requests took lately; 0 = none has ended yet.
 func (c Concurrency) Recent() time.Duration { return c.recent }
 
@@ -72,8 +75,7 @@ func (c Concurrency) After(a Answer) Concurrency {
 	} else {
 		c.recent += (took - c.recent) / recentWeight
 	}
-	switch a.Class {
-	case ClassTimeoutDNS, ClassTimeoutConnect, ClassTimeoutTLS, ClassTimeoutHeaders, ClassTimeoutBody:
+	if a.Class.Timeout() {
 		c.silent++
 		return c.fall(a, 1, 2)
 	}

@@ -50,6 +50,15 @@ var ErrorClasses = []ErrorClass{
 	ClassServerError, ClassUnexpectedStatus, ClassCanceled, ClassExpired, ClassPoison, ClassInternal,
 }
 
+// Timeout reports whether it is that a deadline passed.
+func (c ErrorClass) Timeout() bool {
+	switch c {
+	case ClassTimeoutDNS, ClassTimeoutConnect, ClassTimeoutTLS, ClassTimeoutHeaders, ClassTimeoutBody:
+		return true
+	}
+	return false
+}
+
 // ClassOfStatus is the class of a final HTTP status; 200 to 299 is success and has none.
 func ClassOfStatus(status int) ErrorClass {
 	switch {

@@ -26,9 +26,14 @@ const (
 // What has to be met.
 const (
 	healthyP99 = 1000.0 // ms
+	// acquaintance is for how long the healthy endpoints are posted to before: a worker knows those that
+	// answer, and ten thousand that it has never heard of come beside them.
+	acquaintance = 5 * time.Second
 	// burnt is the most attempts per second that may fail once it is known who is dead, in per cent of
-	// what is owed; probesEvery is how often at most a dead endpoint may be tried when nothing is posted.
-	burnt       = 10.0
+	// what is owed: the rule of the breaker, a probe whenever a quarter of the time it has been open has
+	// passed, comes to an average of 14.6 between a quarter of a minute and three quarters. probesEvery is how
+	// often at most a dead endpoint may be tried when nothing is posted.
+	burnt       = 15.0
 	probesEvery = 20 * time.Second
 	restCPU     = 80.0 // per cent of one core, all processes together
 )
@@ -60,6 +65,9 @@ func dead(ctx context.Context, s *site, r *Result) error {
 	}
 	s.say("%d dead endpoints, made in %v", graves*graveEach, time.Since(began).Round(time.Second))
 	if err := s.work(ctx); err != nil {
+		return err
+	}
+	if _, err := s.talk(ctx, n, besideDead, acquaintance); err != nil {
 		return err
 	}
 	load := s.post(ctx, n.unlucky(), sick, graveRate, s.options.Duration)

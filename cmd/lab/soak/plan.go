@@ -87,10 +87,11 @@ func (n planNode) text(depth int) string {
 }
 
 // feeders reports whether a statement is one of the feeder's: it looks for what is due, or for what is
-// parked, over all tenants. Accepting, reading jobs and recording results name their rows.
+// parked, over all tenants. Accepting, reading jobs and recording results name their rows, and the count of
+// what is open, for the metrics, is no scan of its.
 func feeders(sql string) bool {
 	sql = strings.Join(strings.Fields(sql), " ")
-	if strings.Contains(sql, "INSERT INTO message") || !strings.Contains(sql, "delivery") && !strings.Contains(sql, "endpoint_wake") {
+	if strings.Contains(sql, "INSERT INTO message") || strings.Contains(sql, "count(*) FROM (SELECT FROM delivery") || !strings.Contains(sql, "delivery") && !strings.Contains(sql, "endpoint_wake") {
 		return false
 	}
 	for _, mark := range []string{"due_at <= now()", "due_at <=now()", "due_at <= $", "due_at <= clock_timestamp()", "state = 3"} {

@@ -264,11 +264,11 @@ func TestPlansAreReadFromTheLog(t *testing.T) {
 		t.Error(s.Costliest)
 	}
 	r := Result{Figures: make(map[string]any)}
-	if r.judgePlans(statements, "at first"); !slices.Equal(missed(r), []string{"its slowest scan by the plans, median", "statements that read a whole table"}) {
+	if r.judgePlans(statements, "at first", 1); !slices.Equal(missed(r), []string{"its slowest scan by the plans, median", "statements that read a whole table"}) {
 		t.Error(missed(r))
 	}
 	r = Result{Figures: make(map[string]any)}
-	if r.judgePlans(nil, "at first"); len(missed(r)) == 0 {
+	if r.judgePlans(nil, "at first", 1); len(missed(r)) == 0 {
 		t.Error("nothing was explained, and that was enough")
 	}
 }
