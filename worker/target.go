@@ -23,6 +23,11 @@ const (
 	// newEach is how many times as many of a tenant's new endpoints may be under way as there are places left
 	// for such: a tenant that has very many takes three quarters, and leaves the rest to others'.
 	newEach = 3
+	// After cautiousAfter failures in a row an endpoint gets one request at a time, and each but cautiousPause
+	// after the last: its breaker opens only when it has failed for a while, and until then whatever is sent
+	// burns an attempt.
+	cautiousAfter = 10
+	cautiousPause = 500 * time.Millisecond
 	// slowShare of the slow places may go to one endpoint.
 	slowShare = 16
 	// lineShare of the places may be held by deliveries that wait in the line of their endpoint, and by no
@@ -75,6 +80,8 @@ type destination struct {
 	underWay int
 	slow     int // of them, in slow places
 	late     int // of them, for longer than SlowAfter
+	failed   int // requests in a row
+	failedAt time.Time
 	line     []*flight
 	back     time.Duration // for how long its deliveries were put back last
 	backTill time.Time
@@ -146,7 +153,7 @@ func (t *targets) admit(f *flight, now time.Time) (admission, putBack) {
 	defer t.mu.Unlock()
 	e := t.target(&f.job)
 	f.target = e
-	why, mayGo := t.judge(f)
+	why, mayGo := t.judge(f, now)
 	if mayGo {
 		t.begin(f, now)
 		return goes, putBack{}
@@ -172,7 +179,7 @@ func (t *targets) mayGo(j *store.Job, lane webhook.Lane, now time.Time) (bool, p
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := flight{target: t.target(j), place: place{lane: lane, slow: true}}
-	why, mayGo := t.judge(&f)
+	why, mayGo := t.judge(&f, now)
 	if mayGo && t.isSlow(f.target) && !t.slots.hasSlow(lane, t.slowKeep) {
 		why, mayGo = telemetry.PutBackSlow, false
 	}
@@ -183,11 +190,13 @@ func (t *targets) mayGo(j *store.Job, lane webhook.Lane, now time.Time) (bool, p
 }
 
 // judge says whether a request may begin now, and if not, why.
-func (t *targets) judge(f *flight) (telemetry.PutBackReason, bool) {
+func (t *targets) judge(f *flight, now time.Time) (telemetry.PutBackReason, bool) {
 	e := f.target
 	f.fresh = false
 	switch {
 	case e.underWay >= e.learnt.Allow(e.most):
+		return telemetry.PutBackEndpoint, false
+	case e.cautious() && !probing(&f.job) && (e.underWay > 0 || now.Sub(e.failedAt) < cautiousPause):
 		return telemetry.PutBackEndpoint, false
 	case e.host.underWay >= t.hostMost:
 		return telemetry.PutBackHost, false
@@ -213,6 +222,10 @@ func (t *targets) judge(f *flight) (telemetry.PutBackReason, bool) {
 	return "", true
 }
 
+// cautious reports whether an endpoint has failed so often that it will hardly take the next request. One
+// that lets them hang is asked seldom enough.
+func (e *destination) cautious() bool { return e.failed >= cautiousAfter && !e.learnt.Silent() }
+
 // isSlow reports whether an endpoint's requests have to be expected to last. One straggler among many that
 // are quick says nothing.
 func (t *targets) isSlow(e *destination) bool {
@@ -222,7 +235,7 @@ func (t *targets) isSlow(e *destination) bool {
 // mayWait reports whether an endpoint that is quick enough can have another delivery stand in line. Without
 // lines, one that may have two requests at once would get two in every quarter of a second.
 func (t *targets) mayWait(e *destination, lane webhook.Lane) bool {
-	if lane == webhook.LaneBulk || t.lined >= t.lineMost || t.isSlow(e) {
+	if lane == webhook.LaneBulk || t.lined >= t.lineMost || t.isSlow(e) || e.cautious() {
 		return false
 	}
 	turns := time.Duration(len(e.line)/e.learnt.Allow(e.most) + 1)
@@ -261,7 +274,15 @@ func (t *targets) end(f *flight, class webhook.ErrorClass, status int, now time.
 	e.learnt = e.learnt.After(webhook.Answer{
 		Class: class, HTTPStatus: status, Begun: f.begun, Ended: now, UnderWay: e.underWay, Most: e.most,
 	})
-	if !t.isSlow(e) {
+	switch webhook.HealthOf(class) {
+	case webhook.HealthGood:
+		e.failed = 0
+	case webhook.HealthBad:
+		e.failed++
+		e.failedAt = now
+	case webhook.HealthUnknown:
+	}
+	if !t.isSlow(e) && !e.cautious() {
 		e.back = 0
 	}
 	f.prev.next, f.next.prev = f.next, f.prev
@@ -280,7 +301,7 @@ func (t *targets) end(f *flight, class webhook.ErrorClass, status int, now time.
 	}
 	for len(e.line) > 0 {
 		first := e.line[0]
-		if _, mayGo := t.judge(first); !mayGo {
+		if _, mayGo := t.judge(first, now); !mayGo {
 			break
 		}
 		if first.slow {
@@ -321,7 +342,7 @@ func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hol
 	}
 	allow := e.learnt.Allow(e.most)
 	take := 1 // with which it begins
-	if recent := e.learnt.Recent(); recent > 0 {
+	if recent := e.learnt.Recent(); recent > 0 && !e.cautious() {
 		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
 	}
 	return store.Hold{For: e.back, Take: take}
@@ -445,7 +466,7 @@ func (t *targets) sweep(now time.Time) (stuck []*flight, how []putBack) {
 		}
 	}
 	for e := range t.lines {
-		for len(e.line) > 0 && (t.isSlow(e) || now.Sub(e.line[0].begun) >= t.slowAfter) {
+		for len(e.line) > 0 && (t.isSlow(e) || e.cautious() || now.Sub(e.line[0].begun) >= t.slowAfter) {
 			stuck = append(stuck, e.line[0])
 			how = append(how, putBack{telemetry.PutBackEndpoint, e.hold(telemetry.PutBackEndpoint, now)})
 			t.leaveLine(e)

@@ -343,6 +343,42 @@ func TestOneHangingRequestSaysEnough(t *testing.T) {
 	}
 }
 
+// An endpoint that fails again and again is sent little until its breaker opens, and as much as before once it
+// has taken something.
+func TestFailingEndpointsBurnFewAttempts(t *testing.T) {
+	d := newDesk(64)
+	to := newSite("https://fails.example/")
+	sent := 0
+	for begun := d.now; d.now.Sub(begun) < 5*time.Second; d.pass(10 * time.Millisecond) {
+		flights, _ := d.fill(to, 20)
+		for len(flights) > 0 {
+			f := flights[0]
+			flights = append(flights[1:], d.done(f, webhook.ClassServerError, 500)...)
+			sent++
+		}
+		stuck, how := d.sweep(d.now)
+		for i := range stuck {
+			d.slots.leave(webhook.LaneLive, 1)
+			if how[i].hold.Take != 1 {
+				t.Fatalf("%v", how[i])
+			}
+		}
+	}
+	if most := 20 + int(5*time.Second/cautiousPause); sent < cautiousAfter || sent > most {
+		t.Errorf("%d were sent in five seconds, want at most %d", sent, most)
+	}
+	d.pass(cautiousPause)
+	flights, _ := d.fill(to, 8)
+	if len(flights) != 1 {
+		t.Fatalf("%d go at once", len(flights))
+	}
+	d.pass(time.Millisecond)
+	d.done(flights[0], webhook.ClassNone, 200)
+	if flights, _ := d.fill(to, 8); len(flights) != 8 {
+		t.Errorf("%d go after it has taken one", len(flights))
+	}
+}
+
 // However many endpoints of one tenant are new at once, those of another have places; and what is put back
 // is asked for one by one.
 func TestNewEndpointsOfOneTenantLeavePlacesToOthers(t *testing.T) {

@@ -31,7 +31,7 @@ const (
 	acquaintance = 5 * time.Second
 	// burnt is the most attempts per second that may fail once it is known who is dead, in per cent of
 	// what is owed: the rule of the breaker, a probe whenever a quarter of the time it has been open has
-	// passed, comes to an average of 14.6 between a quarter of a minute and three quarters. probesEvery is how
+	// passed, comes to an average of 14.6 from 15 to 45 seconds after it opened. probesEvery is how
 	// often at most a dead endpoint may be tried when nothing is posted.
 	burnt       = 15.0
 	probesEvery = 20 * time.Second
