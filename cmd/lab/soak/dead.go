@@ -73,7 +73,7 @@ func dead(ctx context.Context, s *site, r *Result) error {
 	load := s.post(ctx, n.unlucky(), sick, graveRate, s.options.Duration)
 	var atFirst, known metrics
 	watched := make(chan error, 1)
-	go func() { watched <- s.halves(ctx, &atFirst, &known) }()
+	go func() { watched <- s.getsToKnow(ctx, &atFirst, &known) }()
 	beside, err := s.talk(ctx, n, besideDead, s.options.Duration)
 	posts, loadErr := load.wait()
 	watchErr := <-watched
@@ -85,13 +85,13 @@ func dead(ctx context.Context, s *site, r *Result) error {
 	toDead := follow(posts, nil)
 	_, first := atFirst.attempts()
 	_, later := known.attempts()
-	half := s.options.Duration.Seconds() / 2
+	atFirstFor, knownFor := s.getToKnow().Seconds(), (s.options.Duration - s.getToKnow()).Seconds()
 	r.Figures["beside"] = beside
-	r.Figures["failedPerSecond"] = map[string]float64{"first half": first / half, "second half": later / half}
+	r.Figures["failedPerSecond"] = map[string]float64{"first two thirds": first / atFirstFor, "last third": later / knownFor}
 	const owed = graveRate * graveEach
 	r.check(
 		atLeast("accepted for the dead of what was to be posted", toDead.keptPace(graveRate, s.options.Duration), "%", pace),
-		atMost("attempts that failed, second half", later/half, "/s", owed*burnt/100),
+		atMost("attempts that failed, last third", later/knownFor, "/s", owed*burnt/100),
 	)
 	for i, g := range n.groups {
 		r.check(atMost(g.who+": p99", beside[i].P99, "ms", healthyP99))
@@ -100,12 +100,16 @@ func dead(ctx context.Context, s *site, r *Result) error {
 	return s.rest(ctx, r)
 }
 
-// halves counts what happens in each half of the time that is judged.
-func (s *site) halves(ctx context.Context, first, second *metrics) error {
+// getToKnow is the part of the time that is judged after which it is known who is dead: to see that an
+// endpoint hangs takes a place, and time.
+func (s *site) getToKnow() time.Duration { return s.options.Duration * 2 / 3 }
+
+// getsToKnow counts what happens until then, and in the rest of the time.
+func (s *site) getsToKnow(ctx context.Context, first, second *metrics) error {
 	var at [3]metrics
-	for i := range at {
-		if i > 0 {
-			if err := rig.Pause(ctx, s.options.Duration/2); err != nil {
+	for i, pause := range []time.Duration{0, s.getToKnow(), s.options.Duration - s.getToKnow()} {
+		if pause > 0 {
+			if err := rig.Pause(ctx, pause); err != nil {
 				return err
 			}
 		}
