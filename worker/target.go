@@ -23,10 +23,11 @@ const (
 	// newEach is how many times as many of a tenant's new endpoints may be under way as there are places left
 	// for such: a tenant that has very many takes three quarters, and leaves the rest to others'.
 	newEach = 3
-	// After cautiousAfter failures in a row an endpoint gets one request at a time, and each but cautiousPause
-	// after the last: its breaker opens only when it has failed for a while, and until then whatever is sent
-	// burns an attempt.
+	// After cautiousAfter failures in a row for cautiousFrom an endpoint gets one request at a time, and each but
+	// cautiousPause after the last: its breaker opens only when it has failed for a while, and until then
+	// whatever is sent burns an attempt. One that takes some of what it gets is not slowed down.
 	cautiousAfter = 10
+	cautiousFrom  = time.Second
 	cautiousPause = 500 * time.Millisecond
 	// slowShare of the slow places may go to one endpoint.
 	slowShare = 16
@@ -81,10 +82,11 @@ type destination struct {
 	slow     int // of them, in slow places
 	late     int // of them, for longer than SlowAfter
 	failed   int // requests in a row
-	failedAt time.Time
-	line     []*flight
-	back     time.Duration // for how long its deliveries were put back last
-	backTill time.Time
+	// of those, when the first and the last ended
+	failedFrom, failedAt time.Time
+	line                 []*flight
+	back                 time.Duration // for how long its deliveries were put back last
+	backTill             time.Time
 }
 
 // host is a destination that endpoints share: scheme, name and port.
@@ -158,7 +160,7 @@ func (t *targets) admit(f *flight, now time.Time) (admission, putBack) {
 		t.begin(f, now)
 		return goes, putBack{}
 	}
-	if why == telemetry.PutBackEndpoint && t.mayWait(e, f.lane) {
+	if why == telemetry.PutBackEndpoint && t.mayWait(e, f.lane, now) {
 		f.begun = now
 		e.line = append(e.line, f)
 		t.lines[e] = true
@@ -196,7 +198,7 @@ func (t *targets) judge(f *flight, now time.Time) (telemetry.PutBackReason, bool
 	switch {
 	case e.underWay >= e.learnt.Allow(e.most):
 		return telemetry.PutBackEndpoint, false
-	case e.cautious() && !probing(&f.job) && (e.underWay > 0 || now.Sub(e.failedAt) < cautiousPause):
+	case e.cautious(now) && !probing(&f.job) && (e.underWay > 0 || now.Sub(e.failedAt) < cautiousPause):
 		return telemetry.PutBackEndpoint, false
 	case e.host.underWay >= t.hostMost:
 		return telemetry.PutBackHost, false
@@ -224,7 +226,9 @@ func (t *targets) judge(f *flight, now time.Time) (telemetry.PutBackReason, bool
 
 // cautious reports whether an endpoint has failed so often that it will hardly take the next request. One
 // that lets them hang is asked seldom enough.
-func (e *destination) cautious() bool { return e.failed >= cautiousAfter && !e.learnt.Silent() }
+func (e *destination) cautious(now time.Time) bool {
+	return e.failed >= cautiousAfter && now.Sub(e.failedFrom) >= cautiousFrom && !e.learnt.Silent()
+}
 
 // isSlow reports whether an endpoint's requests have to be expected to last. One straggler among many that
 // are quick says nothing.
@@ -234,8 +238,8 @@ func (t *targets) isSlow(e *destination) bool {
 
 // mayWait reports whether an endpoint that is quick enough can have another delivery stand in line. Without
 // lines, one that may have two requests at once would get two in every quarter of a second.
-func (t *targets) mayWait(e *destination, lane webhook.Lane) bool {
-	if lane == webhook.LaneBulk || t.lined >= t.lineMost || t.isSlow(e) || e.cautious() {
+func (t *targets) mayWait(e *destination, lane webhook.Lane, now time.Time) bool {
+	if lane == webhook.LaneBulk || t.lined >= t.lineMost || t.isSlow(e) || e.cautious(now) {
 		return false
 	}
 	turns := time.Duration(len(e.line)/e.learnt.Allow(e.most) + 1)
@@ -278,11 +282,14 @@ func (t *targets) end(f *flight, class webhook.ErrorClass, status int, now time.
 	case webhook.HealthGood:
 		e.failed = 0
 	case webhook.HealthBad:
+		if e.failed == 0 {
+			e.failedFrom = now
+		}
 		e.failed++
 		e.failedAt = now
 	case webhook.HealthUnknown:
 	}
-	if !t.isSlow(e) && !e.cautious() {
+	if !t.isSlow(e) && !e.cautious(now) {
 		e.back = 0
 	}
 	f.prev.next, f.next.prev = f.next, f.prev
@@ -342,7 +349,7 @@ func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hol
 	}
 	allow := e.learnt.Allow(e.most)
 	take := 1 // with which it begins
-	if recent := e.learnt.Recent(); recent > 0 && !e.cautious() {
+	if recent := e.learnt.Recent(); recent > 0 && !e.cautious(now) {
 		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
 	}
 	return store.Hold{For: e.back, Take: take}
@@ -466,7 +473,7 @@ func (t *targets) sweep(now time.Time) (stuck []*flight, how []putBack) {
 		}
 	}
 	for e := range t.lines {
-		for len(e.line) > 0 && (t.isSlow(e) || e.cautious() || now.Sub(e.line[0].begun) >= t.slowAfter) {
+		for len(e.line) > 0 && (t.isSlow(e) || e.cautious(now) || now.Sub(e.line[0].begun) >= t.slowAfter) {
 			stuck = append(stuck, e.line[0])
 			how = append(how, putBack{telemetry.PutBackEndpoint, e.hold(telemetry.PutBackEndpoint, now)})
 			t.leaveLine(e)

@@ -39,7 +39,8 @@ func poisoned() []*manner {
 		poisonPanicAfter:  {name: "panic after the request", status: 500, answer: refuses, classes: internal},
 		poisonSecret:      {name: "sealed secret spoilt", hidden: true, classes: secret},
 		poisonHeaders:     {name: "sealed headers spoilt", hidden: true, classes: secret},
-		poisonDeleted: {name: "refused until deleted", status: 500, answer: refuses,
+		// What waits when it is deleted, because it refused so much before, is never sent.
+		poisonDeleted: {name: "refused until deleted", hidden: true, status: 500, answer: refuses,
 			classes: []webhook.ErrorClass{webhook.ClassServerError, webhook.ClassCanceled, webhook.ClassExpired}},
 	}
 }
