@@ -1,9 +1,6 @@
 package worker
 
 import (
-	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,31 +20,13 @@ const (
 	// newEach is how many times as many of a tenant's new endpoints may be under way as there are places left
 	// for such: a tenant that has very many takes three quarters, and leaves the rest to others'.
 	newEach = 3
-	// After cautiousAfter failures in a row for cautiousFrom an endpoint gets one request at a time, and each but
-	// cautiousPause after the last: its breaker opens only when it has failed for a while, and until then
-	// whatever is sent burns an attempt. One that takes some of what it gets is not slowed down.
-	cautiousAfter = 10
-	cautiousFrom  = time.Second
-	cautiousPause = 500 * time.Millisecond
 	// slowShare of the slow places may go to one endpoint.
 	slowShare = 16
 	// lineShare of the places may be held by deliveries that wait in the line of their endpoint, and by no
 	// more than it is likely to take in lineFor.
-	lineShare = 4
-	lineFor   = 250 * time.Millisecond
-	// backFirst is for how long an endpoint's deliveries are put back at first. It doubles while they are put
-	// back again and again, up to the longest for those that are busy, for those that are slow or new while
-	// there is no place for such, and for those that do not answer at all.
-	backFirst   = 250 * time.Millisecond
-	backBusy    = time.Second
-	backSlow    = 5 * time.Second
-	backSilent  = 15 * time.Second
+	lineShare   = 4
+	lineFor     = 250 * time.Millisecond
 	sweepsAfter = 8 // times in SlowAfter that requests are looked at
-	// maxTake bounds what the feeder is asked to release to an endpoint at once.
-	maxTake = 1024
-	// maxTargets is how many endpoints without a request under way are remembered at least; twice as many
-	// at most.
-	maxTargets = 8192
 )
 
 // flight is a delivery in progress.
@@ -69,31 +48,6 @@ type flight struct {
 type place struct {
 	lane webhook.Lane
 	slow bool
-}
-
-// destination is an endpoint as this process knows it.
-type destination struct {
-	tenant   webhook.TenantID
-	url      string
-	host     *host
-	learnt   webhook.Concurrency
-	most     int // requests at once, whatever was learnt
-	underWay int
-	slow     int // of them, in slow places
-	late     int // of them, for longer than SlowAfter
-	failed   int // requests in a row
-	// of those, when the first and the last ended
-	failedFrom, failedAt time.Time
-	line                 []*flight
-	back                 time.Duration // for how long its deliveries were put back last
-	backTill             time.Time
-}
-
-// host is a destination that endpoints share: scheme, name and port.
-type host struct {
-	name     string
-	underWay int
-	targets  int
 }
 
 // targets decides which deliveries may be begun: what an endpoint, a host, and the slow places can take. It
@@ -224,12 +178,6 @@ func (t *targets) judge(f *flight, now time.Time) (telemetry.PutBackReason, bool
 	return "", true
 }
 
-// cautious reports whether an endpoint has failed so often that it will hardly take the next request. One
-// that lets them hang is asked seldom enough.
-func (e *destination) cautious(now time.Time) bool {
-	return e.failed >= cautiousAfter && now.Sub(e.failedFrom) >= cautiousFrom && !e.learnt.Silent()
-}
-
 // isSlow reports whether an endpoint's requests have to be expected to last. One straggler among many that
 // are quick says nothing.
 func (t *targets) isSlow(e *destination) bool {
@@ -329,109 +277,6 @@ func (t *targets) leaveLine(e *destination) {
 		e.line = nil
 		delete(t.lines, e)
 	}
-}
-
-// hold is how an endpoint's deliveries are put back.
-func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hold {
-	first, longest := backFirst, backSlow
-	switch {
-	case e.learnt.Silent():
-		first, longest = backSilent/8, backSilent
-	case why == telemetry.PutBackHost:
-		longest = backBusy
-	case why == telemetry.PutBackEndpoint && e.learnt.Recent() > 0:
-		longest = min(max(backBusy, e.learnt.Recent()/2), backSlow) // sooner than that hardly any ends
-	}
-	// What is put back beside others of the same moment does not make it longer.
-	if e.back == 0 || !now.Before(e.backTill) {
-		e.back = min(max(first, 2*e.back), longest)
-		e.backTill = now.Add(e.back)
-	}
-	allow := e.learnt.Allow(e.most)
-	take := 1 // with which it begins
-	if recent := e.learnt.Recent(); recent > 0 && !e.cautious(now) {
-		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
-	}
-	return store.Hold{For: e.back, Take: take}
-}
-
-// target is what is known of a job's endpoint.
-func (t *targets) target(j *store.Job) *destination {
-	endpoint := &j.Endpoint
-	e := t.young[endpoint.ID]
-	if e == nil {
-		if e = t.old[endpoint.ID]; e != nil {
-			delete(t.old, endpoint.ID)
-		} else {
-			e = &destination{tenant: j.Delivery.Tenant, learnt: webhook.StartConcurrency(t.start)}
-		}
-		if len(t.young) >= maxTargets {
-			t.forget()
-		}
-		t.young[endpoint.ID] = e
-	}
-	if e.host == nil || e.url != endpoint.URL {
-		t.part(e)
-		e.url, e.host = endpoint.URL, t.host(endpoint.URL)
-		e.host.targets++
-	}
-	e.most = t.most
-	if j.Concurrency > 0 {
-		e.most = min(e.most, j.Concurrency)
-	}
-	return e
-}
-
-// forget drops the endpoints that were not heard of since it was called last.
-func (t *targets) forget() {
-	dropped := t.old
-	t.old, t.young = t.young, make(map[webhook.EndpointID]*destination, maxTargets)
-	for id, e := range dropped {
-		if e.underWay > 0 || len(e.line) > 0 {
-			t.young[id] = e
-		} else {
-			t.part(e)
-		}
-	}
-}
-
-// part takes an endpoint from its host.
-func (t *targets) part(e *destination) {
-	if e.host != nil {
-		e.host.targets--
-		t.forgetHost(e.host)
-		e.host = nil
-	}
-}
-
-// forgetHost drops a host that nothing is at.
-func (t *targets) forgetHost(h *host) {
-	if h.targets == 0 && h.underWay == 0 {
-		delete(t.hosts, h.name)
-	}
-}
-
-func (t *targets) host(raw string) *host {
-	name := hostOf(raw)
-	h := t.hosts[name]
-	if h == nil {
-		h = &host{name: name}
-		t.hosts[name] = h
-	}
-	return h
-}
-
-// hostOf is scheme, name and port of a URL, in one spelling.
-func hostOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "" // it fails before anything is called
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + net.JoinHostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), port)
 }
 
 // sweep moves the requests that last to slow places and returns the deliveries that have stood in line too
