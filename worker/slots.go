@@ -19,8 +19,9 @@ const (
 	// is new delays retries and what was parked, and does not stop them.
 	fedTurn = 4
 	// slowFactor is how many slow places there are for every other. A request that waits for its receiver
-	// costs a socket and some 30 kB, and no CPU.
-	slowFactor = 8
+	// costs a socket and some 30 kB, and no CPU. With very many, a moment in which nothing moves would become a
+	// storm of new connections, which receivers refuse.
+	slowFactor = 3
 )
 
 // slots are the places of a worker: one per delivery from when it is begun until its result is recorded.

@@ -15,7 +15,7 @@ import (
 
 func TestSharesOfSlots(t *testing.T) {
 	for total, want := range map[int][4]int{ // reserve, bulk, slow, slowBulk
-		1: {0, 1, 8, 1}, 2: {1, 1, 16, 2}, 8: {1, 1, 64, 8}, 512: {64, 64, 4096, 512},
+		1: {0, 1, 3, 1}, 2: {1, 1, 6, 1}, 8: {1, 1, 24, 3}, 512: {64, 64, 1536, 192},
 	} {
 		s := newSlots(total)
 		if got := [4]int{s.reserve, s.bulk, s.slow, s.slowBulk}; got != want {

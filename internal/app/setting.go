@@ -217,7 +217,7 @@ var Settings = []Setting{
 		"How long messages and attempts are kept; a delivery still open by then ends as expired. Payloads may go earlier, by the message's own retention.",
 		func(c *Config) *time.Duration { return &c.MaxAge }),
 	numberSetting("POSTHASTE_WORKER_CONCURRENCY", "512", 1, MaxWorkerConcurrency,
-		"Attempts under way at once in one worker process. Those that last for more than a second leave their place to others, up to eight times as many.",
+		"Attempts under way at once in one worker process. Those that last for more than a second leave their place to others, up to three times as many.",
 		func(c *Config) *int { return &c.WorkerConcurrency }),
 	derivedSetting(numberSetting("POSTHASTE_HOST_CONCURRENCY", "`POSTHASTE_WORKER_CONCURRENCY`", 1, MaxWorkerConcurrency,
 		"Attempts under way at once to one destination (scheme, host and port) in one worker process, whichever tenants and endpoints they are for.",

@@ -19,7 +19,7 @@ const (
 
 	// restAfter is how long after the last post the installation is at rest; restFor is how long it is
 	// watched then.
-	restAfter = 20 * time.Second
+	restAfter = 40 * time.Second
 	restFor   = 30 * time.Second
 )
 
@@ -31,9 +31,9 @@ const (
 	acquaintance = 5 * time.Second
 	// burnt is the most attempts per second that may fail once it is known who is dead, in per cent of
 	// what is owed: the rule of the breaker, a probe whenever a quarter of the time it has been open has
-	// passed, comes to an average of 14.6 from 15 to 45 seconds after it opened. probesEvery is how
+	// passed, comes to an average of 22 from 10 to 30 seconds after it opened. probesEvery is how
 	// often at most a dead endpoint may be tried when nothing is posted.
-	burnt       = 15.0
+	burnt       = 20.0
 	probesEvery = 20 * time.Second
 	restCPU     = 80.0 // per cent of one core, all processes together
 )
