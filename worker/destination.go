@@ -25,6 +25,9 @@ const (
 	backBusy   = time.Second
 	backSlow   = 5 * time.Second
 	backSilent = 15 * time.Second
+	// backCrowd is from which hold on a new endpoint is asked for one by one: there are very many of them. What
+	// is asked for so takes up its pace slowly afterwards, so a moment's crowd does not do it.
+	backCrowd = 2 * time.Second
 	// maxTake bounds what the feeder is asked to release to an endpoint at once.
 	maxTake = 1024
 	// maxTargets is how many endpoints without a request under way are remembered at least; twice as many
@@ -80,8 +83,11 @@ func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hol
 		e.backTill = now.Add(e.back)
 	}
 	allow := e.learnt.Allow(e.most)
-	take := 1 // with which it begins
-	if recent := e.learnt.Recent(); recent > 0 && !e.cautious(now) {
+	take := allow
+	switch recent := e.learnt.Recent(); {
+	case e.cautious(now), recent == 0 && e.back >= backCrowd:
+		take = 1
+	case recent > 0:
 		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
 	}
 	return store.Hold{For: e.back, Take: take}

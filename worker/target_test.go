@@ -383,8 +383,7 @@ func TestFailingEndpointsBurnFewAttempts(t *testing.T) {
 	}
 }
 
-// However many endpoints of one tenant are new at once, those of another have places; and what is put back
-// is asked for one by one.
+// However many endpoints of one tenant are new at once, those of another have places.
 func TestNewEndpointsOfOneTenantLeavePlacesToOthers(t *testing.T) {
 	d := newDesk(512)
 	tenants := [2]webhook.TenantID{webhook.NewTenantID(), webhook.NewTenantID()}
@@ -402,13 +401,23 @@ func TestNewEndpointsOfOneTenantLeavePlacesToOthers(t *testing.T) {
 			if a == goes {
 				begun[i]++
 				flights = append(flights, f)
-			} else if how.why != telemetry.PutBackNew || how.hold.Take != 1 {
+			} else if how.why != telemetry.PutBackNew || how.hold.Take != d.start {
 				t.Fatalf("%v", how)
 			}
 		}
 	}
 	if want := [2]int{d.freshMost * newEach / (newEach + 1), d.freshMost * newEach / (newEach + 1) / (newEach + 1)}; begun != want {
 		t.Errorf("%v begin of %d, want %v", begun, d.freshMost, want)
+	}
+	// Who has to wait for long is asked for one by one.
+	crowded := &flight{place: place{lane: webhook.LaneLive}}
+	crowded.job.Delivery.Tenant, crowded.job.Endpoint.ID = tenants[0], webhook.NewEndpointID()
+	for range 5 {
+		a, how := d.admit(crowded, d.now)
+		if want := how.hold.For < backCrowd; a != back || (how.hold.Take == d.start) != want || (how.hold.Take == 1) == want {
+			t.Errorf("%v %v", a, how)
+		}
+		d.pass(how.hold.For)
 	}
 	for _, f := range flights {
 		d.done(f, webhook.ClassRefused, 0)
