@@ -331,7 +331,7 @@ func FuzzGuard(f *testing.F) {
 // TestDeadlinesByPhase: one deadline covers everything, and the class tells where it passed.
 func TestDeadlinesByPhase(t *testing.T) {
 	t.Parallel()
-	const deadline = 150 * time.Millisecond
+	const deadline = time.Second // long enough to get as far as is meant to, also on a busy machine
 	silent := func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)); _, _ = c.Read(make([]byte, 1)) }
 	for _, row := range []struct {
 		name, scheme string
@@ -373,7 +373,7 @@ func TestDeadlinesByPhase(t *testing.T) {
 			if res.Class != row.want {
 				t.Errorf("class %s (%s), want %s", res.Class, res.Error, row.want)
 			}
-			if res.Timings.Total < deadline || res.Timings.Total > deadline+time.Second {
+			if res.Timings.Total < deadline || res.Timings.Total > 2*deadline {
 				t.Errorf("ended after %s", res.Timings.Total)
 			}
 		})
