@@ -37,8 +37,12 @@ type Options struct {
 const (
 	DefaultMaxConns         = 12
 	DefaultStatementTimeout = 10 * time.Second
-	lockTimeout             = 5 * time.Second
 	connectTimeout          = 3 * time.Second
+	lockTimeout             = 5 * time.Second
+	// idleTimeout ends a transaction whose process says nothing, so that a process that is frozen or cut off
+	// while it holds a lock, say on an ordered endpoint's stream, delays others and fails nobody. It has to
+	// be well below lockTimeout; transactions here do nothing else between their statements.
+	idleTimeout = 2 * time.Second
 	// resultConns are set apart for recording results, which commit without waiting for the disk: a
 	// crash of Postgres then sends again what it forgot, and loses nothing.
 	resultConns = 2
@@ -133,7 +137,7 @@ func openPool(ctx context.Context, o Options, conns int, synchronousCommit strin
 	params["enable_seqscan"] = "off"
 	params["statement_timeout"] = fmt.Sprint(o.StatementTimeout.Milliseconds())
 	params["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
-	params["idle_in_transaction_session_timeout"] = fmt.Sprint((2 * o.StatementTimeout).Milliseconds())
+	params["idle_in_transaction_session_timeout"] = fmt.Sprint(idleTimeout.Milliseconds())
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,5 +140,40 @@ func TestTheHeadOfALineIsFoundByItsIndex(t *testing.T) {
 			SELECT $1, gen_random_uuid(), $2, 0, 4, n FROM generate_series(1, 5000) n`, e.TenantID.UUID(), e.ID.UUID())
 		w.exec(t, `INSERT INTO stream (tenant_id, endpoint_id, due_at) SELECT gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 5000)`)
 		w.exec(t, `ANALYZE delivery, stream`)
+	}
+}
+
+// A process that is frozen in the middle of feeding a line holds its lock. Who accepts for that line waits
+// until Postgres ends the frozen transaction, and is not refused.
+func TestAFrozenFeederRefusesNobody(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	e := p.endpoint(ordered, func(e *webhook.Endpoint) { e.ThrottleRate = 10 })
+	p.accept(released, p.message())
+	key := []store.StreamKey{{Tenant: e.TenantID, Endpoint: e.ID}}
+	all := func(_ context.Context, wants []store.StreamWant) []store.StreamGrant {
+		return []store.StreamGrant{{N: wants[0].N}}
+	}
+	asked, thaw, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	unfreeze := sync.OnceFunc(func() { close(thaw) })
+	defer unfreeze()
+	go func() {
+		_, _, err := p.FeedStreams(t.Context(), key, lease, true, func(ctx context.Context, wants []store.StreamWant) []store.StreamGrant {
+			close(asked)
+			<-thaw
+			return all(ctx, wants)
+		})
+		ended <- err
+	}()
+	<-asked
+	p.accept(released, p.message())
+	unfreeze()
+	if err := <-ended; err == nil {
+		t.Error("what was begun before the freeze was committed after it")
+	}
+	tasks, _, err := p.FeedStreams(t.Context(), key, lease, true, all)
+	ok(t, err)
+	if got := slices.Concat(tasks...); len(got) != 2 {
+		t.Errorf("fed %d after the thaw, want 2", len(got))
 	}
 }
