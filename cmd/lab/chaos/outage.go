@@ -50,6 +50,7 @@ func withoutRedis(ctx context.Context, s *stage) error {
 	if err := s.whileQueued(ctx, func() error { s.rig.KillRedis(); return nil }); err != nil {
 		return err
 	}
+	away := time.Now() // and nobody stands still any more who may hold a lock
 	if err := rig.Pause(ctx, s.outage()); err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func withoutRedis(ctx context.Context, s *stage) error {
 	}
 	s.bit("Redis away")
 	s.broke(ledger.Fault{What: "absence of Redis", At: began, Until: time.Now().Add(refeedWithin), Resends: true})
-	s.acceptsWithin(began, ended, acceptWithin)
+	s.acceptsWithin(away, ended, acceptWithin)
 	return nil
 }
 
