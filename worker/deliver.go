@@ -206,8 +206,27 @@ func judge(j store.Job, fence webhook.Fence, need time.Duration) verdict {
 	return mayGo
 }
 
-// settle brings one delivery a step further and sends its result on to be recorded.
-func (w *Worker) settle(f *flight) { w.finish(result{w.bring(f), f.place}) }
+// settle brings one delivery a step further and sends its result on to be recorded. One whose lease ended
+// before it began, because the process stood still, is somebody else's business by now: its owner should not
+// read of an attempt that reached nobody, nor its endpoint be blamed.
+func (w *Worker) settle(f *flight) {
+	if now := time.Now(); now.After(f.lease) {
+		w.drop(f, now)
+		return
+	}
+	w.finish(result{w.bring(f), f.place})
+}
+
+// drop forgets a delivery that was to be sent.
+func (w *Worker) drop(f *flight, now time.Time) {
+	w.o.Metrics.Fenced(telemetry.FencedTask, 1)
+	if f.target != nil {
+		for _, next := range w.targets.end(f, webhook.ClassCanceled, 0, now) {
+			w.launch(next)
+		}
+	}
+	w.free([]result{{place: f.place}})
+}
 
 // bring brings one delivery a step further and returns the result.
 func (w *Worker) bring(f *flight) store.Recorded {

@@ -446,3 +446,36 @@ func TestALaterMessageIsSentAtItsTime(t *testing.T) {
 		t.Errorf("%+v", attempts)
 	}
 }
+
+// A process that stood still between taking a delivery over and sending it finds the lease at its end.
+func TestWhatOutlivedItsLeaseIsNotBegun(t *testing.T) {
+	p := assemble(t)
+	r := receive(t, status(http.StatusOK))
+	e := p.endpoint(r.URL)
+	w := p.worker
+	job := store.Job{
+		Endpoint: e, Deliverable: true, MessageExists: true, Message: webhook.Message{ID: webhook.NewMessageID(), Payload: []byte(`{}`)},
+		Delivery: webhook.Delivery{DeliveryKey: webhook.DeliveryKey{Tenant: e.TenantID, Endpoint: e.ID}},
+	}
+	f := &flight{job: job, lease: time.Now().Add(-time.Millisecond), place: place{lane: webhook.LaneLive}}
+	if n, err := w.slots.take(t.Context(), f.lane, 1); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if became, _ := w.targets.admit(f, time.Now()); became != goes {
+		t.Fatalf("admitted as %v", became)
+	}
+	w.launch(f)
+	w.sends.Wait()
+	if requests, _ := r.requests(); len(requests) != 0 {
+		t.Error("it was sent")
+	}
+	if n := w.slots.taken[f.lane]; n != 0 {
+		t.Errorf("%d places are still taken", n)
+	}
+	if n := f.target.underWay; n != 0 {
+		t.Errorf("%d count as under way at its endpoint", n)
+	}
+	if n := p.count("attempt"); n != 0 {
+		t.Errorf("%d attempts were recorded", n)
+	}
+}
