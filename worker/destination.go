@@ -90,7 +90,7 @@ func (e *destination) hold(why telemetry.PutBackReason, now time.Time) store.Hol
 	case recent > 0:
 		take = max(allow, min(int(time.Duration(allow)*lineFor/recent), maxTake)) // what it takes in the meantime
 	}
-	return store.Hold{For: e.back, Take: take}
+	return store.Hold{For: min(e.back, longest), Take: take}
 }
 
 // target is what is known of a job's endpoint.

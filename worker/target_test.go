@@ -506,7 +506,11 @@ func TestTargetsKeepTheirBooks(t *testing.T) {
 				case lined:
 					line = append(line, f)
 				case back:
-					if how.hold.For < backFirst || how.hold.For > backSlow || how.hold.Take < 1 || how.hold.Take > maxTake {
+					longest := backSlow
+					if f.target.learnt.Silent() {
+						longest = backSilent
+					}
+					if how.hold.For < backFirst || how.hold.For > longest || how.hold.Take < 1 || how.hold.Take > maxTake {
 						t.Fatalf("put back with %v", how)
 					}
 				}
