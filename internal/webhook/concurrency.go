@@ -67,8 +67,11 @@ func (c Concurrency) Silent() bool { return c.silent > 0 }
 // Recent is what requests took lately; 0 = none has ended yet.
 func (c Concurrency) Recent() time.Duration { return c.recent }
 
-// After is what is known after a request has ended.
+// After is what is known after a request has ended; nothing new if none was made ([ClassCanceled]).
 func (c Concurrency) After(a Answer) Concurrency {
+	if a.Class == ClassCanceled {
+		return c
+	}
 	took := max(a.Ended.Sub(a.Begun), 1)
 	if c.recent == 0 {
 		c.recent = took

@@ -71,6 +71,14 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+func TestNoRequestTeachesNothing(t *testing.T) {
+	r := newReceiver(16, 512)
+	before := r.c
+	if r.round(1, ClassCanceled, 0, time.Minute); r.c != before {
+		t.Errorf("%+v, was %+v", r.c, before)
+	}
+}
+
 func TestConcurrencyFallsOncePerRound(t *testing.T) {
 	r := newReceiver(64, 64)
 	begun := r.now
